@@ -216,13 +216,13 @@ def test_two_runs_are_compared_and_their_units_matched(page: Page) -> None:
     page.select_option("select[name=rule]", "per-category")
     expect(page).to_have_url(re.compile("rule=per-category"))
     page.get_by_role("button", name="Match units").click()
-    expect(page.locator(".pairs tbody tr").first).to_be_visible()
-    best = page.locator(".paired li").first
-    expect(best.locator(".tile img")).to_have_count(8)  # four of either unit
-    for cell, link in zip((0, 2), best.locator("a").all(), strict=True):
-        matched = page.locator(".pairs tbody tr").first.locator("th, td").nth(cell)
-        expect(link).to_have_text(matched.inner_text())
-    expect(page.locator(".match-state")).to_contain_text("Over 24 images.")
+    pair = page.locator(".matched li").first
+    expect(pair.locator(".side")).to_have_count(2)
+    expect(pair.locator(".tile img").first).to_have_js_property("complete", True)
+    expect(pair.locator(".tie")).to_contain_text("r = ")
+    expect(page.locator(".pairs")).to_contain_text("over 24 images")
+    addresses = pair.locator("a").evaluate_all("links => links.map(link => new URL(link.href).pathname)")
+    assert [re.sub(r"\d+\.html", "", address) for address in addresses] == ["/r0/l1/u", "/r1/l1/u"]
 
 
 def test_the_layer_that_is_chosen_at_first_is_the_last_one_of_the_network(page: Page) -> None:

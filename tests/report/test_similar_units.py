@@ -10,9 +10,11 @@ import pytest
 from netdissect.concepts import ConceptData
 from netdissect.errors import ResultError
 from netdissect.plots.outlines import mask_path
+from netdissect.report import matched_units as matching
 from netdissect.report import similar_units
 from netdissect.report.layer_tables import LayerTables, number_runs
-from netdissect.report.similar_units import CoActivation, matched_units
+from netdissect.report.matched_units import matched_units, matching_view
+from netdissect.report.similar_units import CoActivation
 from netdissect.report.unit_views import unit_detail, unit_view
 from netdissect.result import Result
 from netdissect.result.queries import image_maxima
@@ -146,6 +148,21 @@ def test_matched_units_are_the_best_of_the_other_run_and_mutual_where_both_are(r
     assert all(pair.mutual and pair.correlation == pytest.approx(1) for pair in found.pairs)
     few = matched_units(result, name, even_images(second, other), other)
     assert few.images == 12
+
+
+def test_matched_units_are_shown_with_the_top_images_of_both(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "PAIRS", 4)
+    runs = number_runs([result, result])
+    view = matching_view(LayerTables(runs[0], 0), LayerTables(runs[1], 1))
+    found = matched_units(result, "block.1", result, list(result.layers)[1])
+    assert (view.matched, view.units, view.images) == (len(found.pairs), 8, 24)
+    assert view.mutual == sum(pair.mutual for pair in found.pairs)
+    assert len(view.pairs) == 4
+    for shown, pair in zip(view.pairs, found.pairs, strict=False):
+        assert (shown.left.unit, shown.right.unit) == (pair.left_unit, pair.right_unit)
+        assert (shown.correlation, shown.mutual) == (pair.correlation, pair.mutual)
+        assert shown.left == unit_view(LayerTables(runs[0], 0), pair.left_unit, 4)
+        assert shown.right == unit_view(LayerTables(runs[1], 1), pair.right_unit, 4)
 
 
 def test_a_unit_is_a_mutual_match_only_if_it_is_the_best_of_its_best() -> None:

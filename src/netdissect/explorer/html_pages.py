@@ -4,7 +4,8 @@
     /r0/l1/, /r0/l1/u5.html     a layer and a unit of run 0, with sliders     /api/runs/RUN/layers/L/units
     /concepts/                  the concepts of all runs                      /api/concepts, /api/concept
     /image                      dissect an image of your own                  /api/runs/RUN/inference
-    /compare                    two runs side by side                         /api/compare, /api/matches
+    /compare                    two runs side by side                         /api/compare
+    /compare/matches            their matched units, a part of that page      /api/matches
     /rate                       the rating page                               /api/rating/...
     /about                      every address, and the security rules
 
@@ -19,7 +20,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from netdissect.explorer.queries.requests import LayerPageQuery
+from netdissect.explorer.queries.requests import LayerPageQuery, MatchQuery
 from netdissect.explorer.routes.explorer_state import (
     DataNumber,
     ExplorerPart,
@@ -49,6 +50,7 @@ def install(app: FastAPI) -> None:
         ("/terms.html", _own_page("terms", urls.TERMS)),
         ("/image", _own_page("image", "image")),
         ("/compare", _own_page("compare", "compare")),
+        ("/compare/matches", matches_page),
         ("/rate", _own_page("rate", "rate")),
         ("/about", about_page),
     ):
@@ -89,6 +91,11 @@ def concepts_page(explorer: ExplorerPart) -> HTMLResponse:
 def concept_page(concept: UnitNumber, explorer: ExplorerPart) -> HTMLResponse:
     """Return the page of one concept."""
     return HTMLResponse(explorer.report.concept(concept))
+
+
+def matches_page(explorer: ExplorerPart, query: Annotated[MatchQuery, Query()]) -> HTMLResponse:
+    """Return the rows of matched units of two layers, a part of the page that compares runs."""
+    return HTMLResponse(explorer.report.matches(explorer.runs[query.left], explorer.runs[query.right], query))
 
 
 def style_file() -> Response:

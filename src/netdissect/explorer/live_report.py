@@ -14,10 +14,11 @@ from markupsafe import Markup
 
 from netdissect.errors import RequestError
 from netdissect.explorer.networks.run_network import unavailable_reason
-from netdissect.explorer.queries.requests import LayerPageQuery
+from netdissect.explorer.queries.requests import LayerPageQuery, MatchQuery
 from netdissect.explorer.queries.unit_details import check_unit, mask_level, select_units
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
 from netdissect.report.layer_tables import LayerTables, Level
+from netdissect.report.matched_units import matching_view
 from netdissect.report.pages import Pages
 from netdissect.report.unit_views import CARD_IMAGES, CONCEPT_IMAGES, PAGE_IMAGES, unit_detail, unit_view
 from netdissect.report.views import ConceptView, RunView, concept_views, layer_view, run_views
@@ -150,6 +151,23 @@ class LiveReport:
             return self.pages.concept(view, units)
 
         return self._cached(("concept", number), make)
+
+    def matches(self, left: OpenRun, right: OpenRun, query: MatchQuery) -> str:
+        """Return the rows of matched units of two layers.
+
+        Raises
+        ------
+        NetdissectError
+            If there is no such layer, or units cannot be matched; see `netdissect.report.matched_units`.
+        """
+        left.layer(query.left_layer)
+        right.layer(query.right_layer)
+
+        def make() -> str:
+            sides = LayerTables(left.numbered, query.left_layer), LayerTables(right.numbered, query.right_layer)
+            return self.pages.matches(matching_view(*sides), "compare")
+
+        return self._cached(("matches", query.model_dump_json()), make)
 
     def run_on(self, data_index: int) -> OpenRun:
         """Return a run on one of the data sets.

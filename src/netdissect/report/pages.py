@@ -30,6 +30,7 @@ from netdissect.plots.overlap import REGION_COLORS
 from netdissect.report import urls
 from netdissect.report.drawing.inline_svg import firing_map_svg, histogram_svg, unit_map_svg
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
+from netdissect.report.matched_units import MatchingView
 from netdissect.report.terms import TERMS
 from netdissect.report.unit_views import MaskedImage, UnitDetail, UnitView, wall_tiles
 from netdissect.report.views import ConceptView, LayerView, MatchingUnit, RunView, difference_views, legend
@@ -182,6 +183,10 @@ class Pages:
         if unit_map is not None:
             charts["map"] = Markup(self.render("unit_map.html.j2", view.url, map=unit_map))  # noqa: S704 - a template
         return charts
+
+    def matches(self, matching: MatchingView, url: str) -> str:
+        """Return the rows of matched units, as a part of the page at `url`."""
+        return self.render("matched_units.html.j2", url, matching=matching, root=urls.root_of(url))
 
     def terms(self) -> str:
         """Return the list of terms."""

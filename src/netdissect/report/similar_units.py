@@ -1,7 +1,7 @@
-"""Units with similar activations: within a run, and of two runs on the same images.
+"""Units of a run with similar activations: `matched_units` has those of two runs.
 
-    CoActivation(result).nearest(layer, unit)                 units of each layer that respond to the same images
-    matched_units(left, left_layer, right, right_layer)       the best match of each unit in another run
+    CoActivation(result).nearest(layer, unit)    units of each layer that respond to the same images
+    CoActivation(result).map_of(layer)           the units of a layer in two dimensions
 
 Similarity is the correlation of maximum activations over the images whose maxima a run keeps; see
 `netdissect.scoring.co_activation`.
@@ -14,10 +14,9 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.errors import ResultError
 from netdissect.result import Result
 from netdissect.result.queries import SampledMaxima, live_unit_maxima
-from netdissect.scoring.co_activation import Floats, UnitMap, best_matches, map_units, nearest_units, standardized
+from netdissect.scoring.co_activation import Floats, UnitMap, map_units, nearest_units, standardized
 
 NEAREST_IN_LAYER, NEAREST_ACROSS = 6, 2
 """Similar units that are shown of a unit's own layer and of each other layer of its network."""
@@ -32,33 +31,6 @@ class SimilarUnit:
     layer: str
     unit: int
     correlation: float
-
-
-@dataclass(frozen=True)
-class UnitPair:
-    """A unit of one run and its best match in another; mutual: each is the best match of the other."""
-
-    left_unit: int
-    right_unit: int
-    correlation: float
-    mutual: bool
-
-
-@dataclass(frozen=True)
-class UnitMatching:
-    """The matched units of two layers.
-
-    Attributes
-    ----------
-    images
-        Number of images over which activations are correlated.
-    pairs
-        Highest correlation first, then by the left unit. Dead units, and those whose maximum is the same on all
-        images, have none.
-    """
-
-    images: int
-    pairs: tuple[UnitPair, ...]
 
 
 class CoActivation:
@@ -142,25 +114,3 @@ class CoActivation:
         if key not in self._standardized:
             self._standardized[key] = standardized(self._of_layer(layer).of_images(images).maxima)
         return self._standardized[key]
-
-
-def matched_units(left: Result, left_layer: str, right: Result, right_layer: str) -> UnitMatching:
-    """Match each unit of a layer with the most similar unit of a layer of another run on the same images.
-
-    Raises
-    ------
-    ResultError
-        If the runs used other images, or kept no maxima of them.
-    """
-    if left.info.data.digest != right.info.data.digest:
-        raise ResultError(
-            f"the runs used different images: {left.info.data.images} of {left.info.data.root} and "
-            f"{right.info.data.images} of {right.info.data.root}. Units are matched by their activations on the same "
-            "images: dissect both networks on the same data set, with the same choice of images."
-        )
-    first, second = live_unit_maxima(left, left_layer), live_unit_maxima(right, right_layer)
-    shared = np.intersect1d(first.image_index, second.image_index)
-    matches = best_matches(*(standardized(each.of_images(shared).maxima) for each in (first, second)))
-    found = zip(matches.units.tolist(), matches.correlations.tolist(), matches.mutual.tolist(), strict=True)
-    pairs = [UnitPair(unit, other, value, mutual) for unit, (other, value, mutual) in enumerate(found) if other >= 0]
-    return UnitMatching(len(shared), tuple(sorted(pairs, key=lambda pair: (-pair.correlation, pair.left_unit))))

@@ -1,8 +1,7 @@
 // Two layers side by side: counts, scatter, concepts gained and lost, units matched by activation.
-import { $, counted, LimitSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, query, loadState, svg, tile, unitAddress } from "./lib.js";
+import { $, counted, LimitSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, query, loadState, svg } from "./lib.js";
 
 const NAMED = 12;
-const PAIRED = 12;
 const DIRECTIONS = [[1, 0], [-1, 0], [0, -1], [0, 1], [0.7, -0.7], [-0.7, -0.7], [0.7, 0.7], [-0.7, 0.7]];
 const state = loadState({ left: "", left_layer: "", right: "", right_layer: "", quantile: "", min_iou: "", rule: "top-label" });
 const runs = await requestJson("/api/runs");
@@ -30,13 +29,11 @@ form.addEventListener("change", (event) => {
   show();
 });
 
-const unitLink = (side, unit) => unit === null ? "" : el("a", { href: unitAddress(byId[side.run], side.layer, unit) }, String(unit));
-
 const show = latest(async (current) => {
   const params = Object.fromEntries(["left", "left_layer", "right", "right_layer", "quantile", "rule"].map((name) => [name, form[name].value]));
   params.min_iou = limit.value;
   saveState(params);
-  showPairs(null);
+  $(".pairs").replaceChildren();
   const result = await requestJson(`/api/compare${query(params)}`);
   if (!current()) return;
   const { left, right, changes } = result;
@@ -110,41 +107,13 @@ function pointNames(points, [west, north, east, south]) {
   return drawn;
 }
 
-// The best pairs in rows: the images of the left unit, and those of the right one.
-const showImages = latest(async (current, pairs, sides) => {
-  for (const pair of pairs.slice(0, PAIRED)) {
-    const units = await Promise.all([pair.left_unit, pair.right_unit].map((unit, side) => requestJson(
-      `/api/runs/${sides[side].run}/layers/${sides[side].layer}/units${query({ q: `${unit}`, images: 4, limit: 200 })}`)
-      .then((page) => page.units.find((each) => each.unit === unit))));
-    if (!current()) return;
-    $(".paired").append(el("li", {}, el("p", { className: "small" }, `correlation ${pair.correlation.toFixed(3)}${pair.mutual ? ", each the best match of the other" : ""}`),
-      ...units.map((unit, side) => el("div", {}, el("p", {}, unitLink(sides[side], unit.unit), ` ${unit.label ?? "no concept"} `, el("small", {}, unit.iou_text)),
-        el("div", { className: "tiles" }, unit.images.map((image) => tile(image)))))));
-  }
-});
-
-function showPairs(result) {
-  const table = $(".pairs");
-  table.parentNode.hidden = !result;
-  $(".match-state").textContent = !result ? "" : `Over ${counted(result.images, "images")}.${
-    result.unmatched ? ` ${counted(result.unmatched, "units")} on the left ${result.unmatched === 1 ? "has" : "have"} the same maximum on all of them and no match.` : ""}`;
-  $(".paired").replaceChildren();
-  if (!result) return;
-  const sides = ["left", "right"].map((side) => ({ run: form[side].value, layer: form[`${side}_layer`].value }));
-  table.replaceChildren(
-    el("thead", {}, el("tr", {}, ["left unit", "label", "right unit", "label", "correlation", "mutual best"].map((text, index) =>
-      el("th", { scope: "col", className: [0, 2, 4].includes(index) ? "n" : "" }, text)))),
-    el("tbody", {}, result.pairs.slice(0, 100).map((pair) => el("tr", {},
-      el("th", { scope: "row", className: "n" }, unitLink(sides[0], pair.left_unit)), el("td", {}, pair.left_label ?? "none"),
-      el("td", { className: "n" }, unitLink(sides[1], pair.right_unit)), el("td", {}, pair.right_label ?? "none"),
-      el("td", { className: "n" }, pair.correlation.toFixed(3)), el("td", {}, pair.mutual ? "yes" : "")))));
-  showImages(result.pairs, sides);
-}
-
 const match = latest(async (current) => {
   const layers = Object.fromEntries(["left", "left_layer", "right", "right_layer"].map((name) => [name, form[name].value]));
-  const result = await requestJson(`/api/matches${query(layers)}`);
-  if (current()) showPairs(result);
+  const answer = await fetch(`/compare/matches${query(layers)}`, { headers: { Accept: "text/html" } });
+  const part = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (!current()) return;
+  if (!answer.ok) throw new Error($(".lead", part)?.textContent ?? `The server answered ${answer.status}.`);
+  $(".pairs").replaceChildren(...part.body.children);
 });
 $(".match").addEventListener("click", () => match());
 
