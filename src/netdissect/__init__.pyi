@@ -56,7 +56,7 @@ from .result import save_result as save_result
 from .result import write_published as write_published
 from .result.formulas.formula_result import Formulas as Formulas
 from .result.formulas.formula_result import load_formulas as load_formulas
-from .result.formulas.formula_result import newest_formulas as newest_formulas
+from .result.formulas.formula_result import main_formulas as main_formulas
 from .result.invariants import check_invariants as check_invariants
 from .scoring import count_detectors as count_detectors
 from .synthetic import write_synthetic as write_synthetic

@@ -1,7 +1,9 @@
 """Formulas by commands: printed, as JSON and CSV, and what a user gets wrong."""
 
 import csv
+import html
 import json
+import re
 import shutil
 
 import pytest
@@ -20,7 +22,7 @@ def run(kept_run, tmp_path_factory):
 
 
 def test_formulas_are_printed_and_exported_and_the_same_each_time(netdissect, run, tmp_path):
-    options = ("--quantile", 0.2, "--bootstrap", 99, "--workers", 1)
+    options = ("--bootstrap", 99, "--workers", 1)
     composed = netdissect("compose", run, *options)
     assert composed.code == 0, composed.err
     assert "40 images under" in composed.err
@@ -41,9 +43,27 @@ def test_formulas_are_printed_and_exported_and_the_same_each_time(netdissect, ru
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == list(FORMULAS)
     assert [row["formula"] for row in rows] == [unit["formula"] or "" for unit in found["units"]]
+    page = netdissect("report", run, "--out", tmp_path / "pages")
+    assert page.code == 0, page.err
+    check_page((tmp_path / "pages" / "r0" / "l1" / "u0.html").read_text(), found["units"][4])
     one = netdissect("show", run, "--formulas", "--layer", "fc", "--top", 1).out
     assert "fc " in one
     assert "wide_relu" not in one
+
+
+def check_page(page, unit):
+    """Check that the page of a unit shows its formula, and each of its concepts in one color in text and images."""
+    section = re.search(r'<section id="formula".*?</section>', page, re.DOTALL)[0]
+    text = re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", "", section)))
+    assert (unit["layer"], unit["unit"]) == ("fc", 0)
+    assert unit["formula"] in text
+    assert f"{unit['iou']:.4f}" in text
+    assert f"{unit['concept']}, {unit['concept_iou']:.4f} by the same definition" in text
+    assert f"{unit['gain']:+.4f}" in text
+    words, images = section.split("<ol")
+    colors = set(re.findall(r'<i style="--c:(#\w+)"', words))
+    assert len(colors) == unit["length"] > 1
+    assert set(re.findall(r'style="--c:(#\w+)"', images)) == colors
 
 
 def test_a_run_without_formulas_names_the_command_that_finds_them(netdissect, kept_run):

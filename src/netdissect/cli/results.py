@@ -36,7 +36,8 @@ def show(
     ] = False,
     statistics: Annotated[bool, typer.Option("--statistics", help="Statistics of counts and labels; notes.")] = False,
     formulas: Annotated[
-        bool, typer.Option("--formulas", help="The newest formulas of 'netdissect compose': units and layers.")
+        bool,
+        typer.Option("--formulas", help="Formulas of 'netdissect compose': units and layers."),
     ] = False,
     layer: Annotated[list[str] | None, typer.Option("--layer", help="Only this layer; repeats.")] = None,
     top: Annotated[int | None, typer.Option("--top", min=1, help="Rows of --units and --formulas.")] = None,
@@ -62,7 +63,7 @@ def show(
     if statistics:
         printed.append(tables.statistics(result))
     if formulas:
-        found = netdissect.newest_formulas(result).of_layers(result.layers)
+        found = netdissect.main_formulas(result).of_layers(result.layers)
         printed += [netdissect.formula_tables.formula_units(found, top or 20)]
         printed += [netdissect.formula_tables.formula_layers(result, found)]
     screen = console()
@@ -102,7 +103,7 @@ def export(
             "--format",
             help=(
                 "netdissect-csv: columns of the result CSV of the authors' Caffe code (2017), of one layer. "
-                "formulas-csv, formulas-json: the newest formulas of all units; see 'netdissect compose'."
+                "formulas-csv, formulas-json: the formulas of all units; see 'netdissect compose'."
             ),
         ),
     ] = "netdissect-csv",
@@ -124,7 +125,7 @@ def export(
 def _export_formulas(
     result: "netdissect.Result", out: Path, form: Literal["formulas-csv", "formulas-json"], layer: str | None
 ) -> None:
-    found = netdissect.newest_formulas(result)
+    found = netdissect.main_formulas(result)
     if layer is not None:
         found = found.of_layers([result.layer(layer).info.name])
     netdissect.formula_tables.write_formulas(result, found, out, form)

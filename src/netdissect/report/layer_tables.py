@@ -21,6 +21,7 @@ from netdissect.plots.overlap import ConceptMasks
 from netdissect.report import urls
 from netdissect.report.similar_units import CoActivation
 from netdissect.result import LayerInfo, LayerResult, Result
+from netdissect.result.formulas.formula_result import Formulas, load_formulas
 from netdissect.result.queries import best_scores, layer_units, run_min_iou, run_names
 from netdissect.result.summary import Q_VALUES, reports_q_values
 
@@ -74,6 +75,17 @@ class NumberedRun:
         return (
             None if self.dataset is None else ConceptMasks(self.dataset, self.result.info.config.protocol.restriction)
         )
+
+    @cached_property
+    def main_formulas(self) -> Formulas | None:
+        """The formulas of most units of the run; None: none were searched."""
+        return next(iter(load_formulas(self.result)), None)
+
+    @cached_property
+    def formulas(self) -> Mapping[tuple[Any, ...], Mapping[str, Any]]:
+        """The formula of each layer and unit: rows of the table `formulas`."""
+        found = self.main_formulas
+        return {} if found is None else {(row["layer"], row["unit"]): row for row in found.units.iter_rows(named=True)}
 
     @cached_property
     def units_with_page(self) -> tuple["UnitsWithPage", ...]:

@@ -29,6 +29,7 @@ from netdissect.counted import counted
 from netdissect.plots.overlap import REGION_COLORS
 from netdissect.report import urls
 from netdissect.report.drawing.inline_svg import firing_map_svg, histogram_svg, unit_map_svg
+from netdissect.report.formulas.formula_views import formula_view
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
 from netdissect.report.matched_units import MatchingView
 from netdissect.report.terms import TERMS
@@ -144,6 +145,8 @@ class Pages:
             detail=detail,
             histogram=histogram_svg(detail.histogram, unit.threshold),
             firing=firing_map_svg(tables, detail.firing_map, color),
+            formula=formula_view(tables, unit),
+            formula_length=found.config.length if (found := tables.run.main_formulas) else 0,
             **live,
         )
 

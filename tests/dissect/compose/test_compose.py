@@ -14,7 +14,7 @@ from netdissect.dissect.compose import permuted_rows
 from netdissect.dissect.reload import data_of
 from netdissect.errors import ConfigError, ResultError
 from netdissect.result import Result
-from netdissect.result.formulas.formula_result import Formulas, load_formulas, newest_formulas
+from netdissect.result.formulas.formula_result import Formulas, load_formulas, main_formulas
 from netdissect.scoring.statistics.holdout import is_held_out
 
 Pixels = list[tuple[frozenset[str], bool]]
@@ -148,7 +148,7 @@ def test_an_interrupted_search_resumes_with_the_next_unit(run: Result, found: Fo
         without_time(found)
     )
     assert not stages
-    assert without_time(newest_formulas(netdissect.load_result(folder_of(run)))).equals(without_time(found))
+    assert without_time(main_formulas(netdissect.load_result(folder_of(run)))).equals(without_time(found))
     log.write_bytes(whole.replace(b'"unit"', b'"Unit"') if b'"unit"' in whole else whole.replace(b"iou", b"IOU", 1))
     with pytest.raises(ResultError, match=r"units.log is damaged: its line 1 .*Remove this file"):
         netdissect.compose(run, **options)

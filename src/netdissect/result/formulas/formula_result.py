@@ -1,6 +1,6 @@
 """The formulas of a run: read from its folder, and summed up by layer.
 
-compose(run) -> RUN/formulas/formulas-DIGEST -> load_formulas(run), newest first
+compose(run) -> RUN/formulas/formulas-DIGEST -> load_formulas(run), main_formulas(run)
 """
 
 from collections.abc import Iterable
@@ -109,7 +109,7 @@ def formula_folder(run: Path) -> Path:
 
 
 def load_formulas(result: Result) -> list[Formulas]:
-    """Read all formulas of a run, the newest first.
+    """Read all formulas of a run: those of most units first, and of equally many the newest.
 
     Raises
     ------
@@ -120,11 +120,12 @@ def load_formulas(result: Result) -> list[Formulas]:
         return []
     lists = formula_folder(result.origin.folder).glob(f"{KIND}-*/tables.json")
     newest = sorted(lists, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return [Formulas.open(TableFolder.open(path.parent, KIND)) for path in newest]
+    found = [Formulas.open(TableFolder.open(path.parent, KIND)) for path in newest]
+    return sorted(found, key=lambda formulas: -formulas.units.height)
 
 
-def newest_formulas(result: Result) -> Formulas:
-    """Return the newest formulas of a run.
+def main_formulas(result: Result) -> Formulas:
+    """Return the formulas of most units of a run; of equally many the newest.
 
     Raises
     ------
