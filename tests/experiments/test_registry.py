@@ -43,7 +43,9 @@ def test_a_result_of_an_unknown_experiment_has_no_figure():
 NETWORK_OPTIONS = {
     "--weights", "--state-dict", "--weights-seed", "--input-size", "--mean", "--std", "--interpolation", "--device",
 }  # fmt: skip
-TAKE_NETWORKS = {"rotate", "layer-profile", "compare", "training-dynamics", "linear-probe", "attribution", "ablate"}
+TAKE_NETWORKS = {
+    "rotate", "layer-profile", "compare", "training-dynamics", "linear-probe", "attribution", "ablate", "formulas",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REGISTRY)

@@ -112,6 +112,14 @@ def depth(
 
 @app.command()
 @with_options(FigureOptions)
+def formulas(typed: Typed[FigureOptions], run: RunArgument, out: OutOption) -> None:
+    """Draw what formulas gain over single concepts, by layer and length, for a run with 'netdissect compose'."""
+    found = netdissect.main_formulas(netdissect.load_result(run))
+    _save(netdissect.plots.formula_gains(found, width=typed.model().width), out)
+
+
+@app.command()
+@with_options(FigureOptions)
 def sensitivity(
     typed: Typed[FigureOptions],
     run: RunArgument,

@@ -41,6 +41,7 @@ TYPES = {
     "model": MODEL,
     "models": f"{MODEL} | Sequence[{MODEL}]",
     "network": MODEL,
+    "control": MODEL,
     "sources": f"Result | Path | {MODEL} | Sequence[Result | Path | {MODEL}]",
     "data": "ConceptData | str | Path",
 }

@@ -60,6 +60,9 @@ REGISTRY: dict[str, Entry] = {
     "attribution": Entry(
         "attribution.experiment:ATTRIBUTION", "Split the scores of a classifier into contributions of its units."
     ),
+    "formulas": Entry(
+        "formulas.experiment:FORMULAS", "Find formulas of concepts, and what they gain on held-out images, over depth."
+    ),
     "ablate": Entry("ablate.experiment:ABLATE", "Ablate units alone and in sets, and measure the loss of accuracy."),
 }
 """Name of the command -> experiment, in the order of the paper."""

@@ -24,6 +24,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, its bar graphs of unique detec
 from netdissect.plots.bars import bars
 from netdissect.plots.concept_scatter import concept_scatter
 from netdissect.plots.depth import RUN_COLORS, depth
+from netdissect.plots.formulas.formula_gains import formula_gains
 from netdissect.plots.image_segmentation import Segment, Segmentation, segmented_image
 from netdissect.plots.iou_histogram import iou
 from netdissect.plots.layer_bars import layers
@@ -43,6 +44,7 @@ __all__ = [
     "bars",
     "concept_scatter",
     "depth",
+    "formula_gains",
     "iou",
     "layers",
     "overlap",

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import polars as pl
+import scipy.special
 from pydantic import ValidationError
 
 from netdissect.compose_config import ComposeConfig
@@ -95,12 +97,42 @@ class Formulas:
             .join(null, on="layer", how="left", maintain_order="left")
         )
 
+    def gains(self) -> pl.DataFrame:
+        """Return the mean gain of the units of each layer, in all and by the length of the formula that was chosen.
+
+        Returns
+        -------
+        DataFrame
+            layer, length (null: all units with a formula), units, gain, gain_low and gain_high (Student's 95 % interval
+            of the mean over units; null for one unit), established (number of units).
+        """
+        known = self.units.filter(pl.col("gain").is_not_null())
+        every = known.with_columns(pl.lit(None, pl.Int32).alias("selected_length"))
+        grouped = pl.concat([every, known]).group_by("layer", "selected_length", maintain_order=True)
+        rows = [
+            (*key, units.height, *_mean_interval(units["gain"]), units["gain_established"].sum())
+            for key, units in grouped
+        ]
+        schema = {"layer": pl.String, "length": pl.Int32, "units": pl.Int64}
+        schema |= dict.fromkeys(("gain", "gain_low", "gain_high"), pl.Float64) | {"established": pl.Int64}
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
     def __repr__(self) -> str:
         """Return one line a layer."""
         return "\n".join(
             f"{row['layer']}: {row['units']} units, mean IoU {row['iou']:.3f} against {row['concept_iou']:.3f}"
             for row in self.by_layer().iter_rows(named=True)
         )
+
+
+def _mean_interval(values: pl.Series) -> tuple[float, float | None, float | None]:
+    """Return a mean and Student's 95 % interval of it."""
+    numbers = values.to_numpy()
+    mean, count = float(numbers.mean()), len(numbers)
+    if count == 1:
+        return mean, None, None
+    reach = float(scipy.special.stdtrit(count - 1, 0.975) * numbers.std(ddof=1) / np.sqrt(count))
+    return mean, mean - reach, mean + reach
 
 
 def formula_folder(run: Path) -> Path:

@@ -1,0 +1,1 @@
+"""Detectors of each layer of a network."""
