@@ -127,10 +127,10 @@ def run_units(run: Path, concepts: Path, layer: str) -> tuple[LabelSetTable, lis
     return table, [ActiveRows.of(new_rows[masks.rows[unit]], masks.active[unit]) for unit in chosen]
 
 
-def run(folder: Path, concepts: Path, layer: str, options: SearchOptions) -> None:
+def run(folder: Path, concepts: Path, layer: str, every: int, options: SearchOptions) -> None:
     """Search for the formulas of the units of a run, and compare with the beam search."""
     table, units = run_units(folder, concepts, layer)
-    units = [unit for unit in units if unit.mask_pixels]
+    units = [unit for unit in units if unit.mask_pixels][::every]
     print(f"{len(table):,} rows, {len(np.unique(table.label_ids))} concepts")
     finder = FormulaSearch(table, options)
     beam = FormulaSearch(table, SearchOptions(options.length, method="beam", restriction=options.restriction))
@@ -165,7 +165,7 @@ def main() -> None:
     elif chosen.what == "search":
         search(chosen.folder, chosen.every, options)
     else:
-        run(chosen.folder, chosen.concepts, chosen.layer, options)
+        run(chosen.folder, chosen.concepts, chosen.layer, chosen.every, options)
 
 
 if __name__ == "__main__":
