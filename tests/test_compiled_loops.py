@@ -10,6 +10,7 @@ from torch import nn
 import guarded
 import oracle
 import strategies
+from formula_oracle import as_table, draw_images
 from netdissect.activations import topk
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution, ProtocolName, StatisticsConfig
@@ -17,6 +18,9 @@ from netdissect.dissect import dissect
 from netdissect.models import Network, Preprocessing
 from netdissect.plots import outlines
 from netdissect.result import Result
+from netdissect.scoring.formulas import FormulaResult, FormulaSearch, SearchOptions
+from netdissect.scoring.formulas.image_rows import UnitRuns, count_mask_rows
+from netdissect.scoring.formulas.search import Restriction
 from netdissect.scoring.statistics import bootstrap
 from networks import COVERAGE, SIDE, build, images
 
@@ -84,9 +88,10 @@ def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # No room to spare: bounds of the largest values rise on tiny data, too.
     monkeypatch.setattr(topk, "buffer_capacity", lambda keep, total: min(total, keep + 3))
     compiled = [dissected(root, *job) for job in jobs]
-    drawn = outlines_of_masks()
+    drawn, found = outlines_of_masks(), formulas_of_masks()
     names, calls = guarded.guard_all(monkeypatch)
     assert outlines_of_masks() == drawn
+    assert formulas_of_masks() == found
     for job, expected in zip(jobs, compiled, strict=True):
         assert_same_tables(dissected(root, *job), expected)
     if case == CASES[0]:
@@ -101,6 +106,16 @@ def outlines_of_masks() -> list[str]:
     sizes = [(1, 1), (1, 4), (5, 7), (12, 12)]
     masks = [rng.random(size) > share for size in sizes for share in (0, 0.5, 1)]
     return [text for mask in masks for text in (outlines.mask_path(mask), outlines.mask_runs_text(mask))]
+
+
+def formulas_of_masks() -> list[FormulaResult]:
+    """Search for formulas under both restrictions; some label sets are empty, some concepts never occur."""
+    images, category_of = draw_images(seed=2, concepts=4, categories=2, images=2)
+    table, active = as_table(images, category_of)
+    runs = UnitRuns(*(np.array(column, np.uint32) for column in ([0, 1, 1], [0, 0, 5], [1, 2, 1])))
+    assert count_mask_rows(runs, np.array([0, 1, 0, 0, 0, 2], np.int32), 0, 3).active.tolist() == [1, 1, 1, 1]
+    restrictions: tuple[Restriction, ...] = ("none", "annotated")
+    return [FormulaSearch(table, SearchOptions(4, restriction=name)).find(active) for name in restrictions]
 
 
 def assert_same_tables(found: Result, expected: Result) -> None:

@@ -5,7 +5,8 @@
 What a formula covers depends only on the label set of each pixel. So the pixels are counted once for each distinct
 label set, and each formula is scored on these counts.
 
-Sources: Mu and Andreas 2020 (the formulas, the beam), La Rosa et al. 2023 (activation ranges).
+Sources: Mu and Andreas 2020 :cite:p:`mu2020compositional` (the formulas, the beam), La Rosa et al. 2023
+:cite:p:`larosa2023towards` (activation ranges).
 """
 
 from netdissect.scoring.formulas.active_rows import ActiveRows

@@ -1,4 +1,4 @@
-"""The beam search of Mu and Andreas 2020, as they coded it.
+"""The beam search of Mu and Andreas 2020 :cite:p:`mu2020compositional`, as they coded it.
 
 It begins with the concepts of largest IoU. Each round extends every kept formula by OR, AND and AND NOT of every
 concept and keeps the best of old and new ones; of equal IoU, what was found earlier. The answer need not be optimal.
