@@ -211,7 +211,7 @@ def environment(live: Path | None = None) -> Environment:
     """Return the Jinja environment of the templates, with those of the explorer in `live`; it escapes names."""
     templates = Environment(
         loader=FileSystemLoader([TEMPLATES, *([live] if live else [])]), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        trim_blocks=True, lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
     templates.filters |= {"number": lambda value: f"{value:,}", "counted": counted, "limit": limit_number}
     templates.globals |= {

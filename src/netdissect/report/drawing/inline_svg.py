@@ -179,7 +179,7 @@ def _bars(heights: npt.NDArray[np.float64], start: float, stop: float) -> str:
     for index, height in enumerate(heights):
         right = min((index + 1) * step, stop)
         if right > max(index * step, start):
-            parts.append(f"V{base - height:.4g}H{right:.4g}")
+            parts.append(f"V{base - height:.3g}H{right:.4g}")
     return f"M{start:.4g} {base}{''.join(parts)}V{base}Z" if parts else ""
 
 
