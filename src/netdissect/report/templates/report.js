@@ -21,10 +21,10 @@
   // Masks of concepts are drawn when they are first shown: numbers of pixels without and with the concept, as
   // netdissect.plots.outlines.mask_runs_text writes them.
   function drawConcepts() {
-    if (root.dataset.masks !== "both") return;
-    for (const drawing of document.querySelectorAll(".tile svg[data-concept]")) {
+    const drawn = root.dataset.masks === "both" ? "svg" : "svg.noisy";
+    for (const drawing of document.querySelectorAll(`.tile ${drawn}[data-concept]`)) {
       const path = drawing.firstElementChild.cloneNode();
-      path.setAttribute("class", "c");
+      path.setAttribute("class", drawing.matches(".noisy") ? "c m" : "c");
       path.setAttribute("d", rowsOf(drawing.dataset.concept, drawing.viewBox.baseVal.width / 2));
       drawing.prepend(path);
       delete drawing.dataset.concept;
@@ -54,6 +54,7 @@
     return path;
   }
   new MutationObserver(drawConcepts).observe(document.body, { childList: true, subtree: true });
+  drawConcepts();
   if (document.querySelector(".tile, .tiles, [data-tiles]")) {
     masks.hidden = false;
     if (modes.includes(memory.get())) showMasks(memory.get());
