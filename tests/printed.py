@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 SMALLEST = 6.0
 """Points."""
@@ -43,10 +44,14 @@ def printed(figure: Figure) -> Printed:
     class Recorder(RendererAgg):
         """Keeps what is drawn."""
 
-        def draw_text(self, *drawn: Any, mtext: Text, **_options: Any) -> None:
-            # Of an annotation, the box without its arrow.
-            box = Text.get_window_extent(mtext, self)
-            page.texts.append((drawn[3], drawn[4].get_size_in_points(), (box.x0, box.y0, box.x1, box.y1)))
+        def draw_text(self, *drawn: Any, mtext: Text | None, **_options: Any) -> None:
+            _gc, x, y, text, font, *_ = drawn
+            if mtext is None:  # one of several lines
+                wide, high, descent = self.get_text_width_height_descent(text, font, ismath=False)
+                box = Bbox.from_bounds(x, height - y - descent, wide, high)
+            else:  # of an annotation, the box without its arrow
+                box = Text.get_window_extent(mtext, self)
+            page.texts.append((text, font.get_size_in_points(), (box.x0, box.y0, box.x1, box.y1)))
 
     figure.draw(Recorder(width, height, figure.dpi))
     return page

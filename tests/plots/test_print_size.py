@@ -4,6 +4,7 @@ import re
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ WIDTHS = (3.3, 6.8)
 CONCEPTS = 40
 LONG = "a concept with a name that is much too long"
 LAYERS = 14
-Draw = Callable[[Result, float], Figure]
+Draw = Callable[..., Figure]
 FIGURES: dict[str, Draw] = {
     "bars": lambda run, width: plots.bars(run, next(iter(run.layers)), width=width),
     "layers": lambda run, width: plots.layers([run, run], names=["a", LONG * 3], width=width),
@@ -116,6 +117,12 @@ def test_no_text_of_a_figure_is_too_small_covers_another_one_or_leaves_it(
             assert page.problems() == []
             sizes.append({size for _, size, _ in page.texts})
         assert sizes[0] == sizes[1]  # type has the same size at every width
+
+
+@pytest.mark.parametrize("draw", [plots.overlap, partial(plots.units, mask="both", chosen=[0, 1])])
+def test_figures_of_unit_and_concept_can_be_printed_in_one_column_or_two(result: Result, draw: Draw) -> None:
+    for width in WIDTHS:
+        assert printed(draw(result, "block.1", width=width)).problems() == []
 
 
 def test_the_check_of_printed_texts_finds_each_problem() -> None:

@@ -37,7 +37,8 @@ TITLE, BETWEEN = 0.24, 0.04
 """Inches: height of the line above a row of images, and distance between images."""
 LINE, BAR = 0.2, 0.16
 """Inches: heights of a line of text, and of a bar."""
-OVERLAP_IMAGES = 5
+OVERLAP_IMAGES, OVERLAP_SIDE = 5, 0.95
+"""Images whose overlap is drawn, and inches that one takes with its numbers."""
 CENTERED: Any = {"fontsize": SMALL, "color": INK, "ha": "center", "va": "center", "parse_math": False}
 GAP = 5.0
 """Points between the color, the label and the numbers of a unit."""
@@ -138,7 +139,7 @@ def overlap(
     data_root
         The data set's folder, if it has moved since the run.
     count
-        Top images of the unit that are drawn.
+        Top images of the unit that are drawn, as far as they and their numbers fit.
     width
         Inches; type has the same size at any width.
 
@@ -162,6 +163,7 @@ def overlap(
         raise ResultError(
             f"unit {index} of layer {name} has no concept, so that there is no IoU to draw. Name another."
         )
+    count = min(count, int(width / OVERLAP_SIDE))
     side = width / count
     height = 2 * TITLE + side + 2 * LINE + BAR
     figure = new_figure(width, height)
