@@ -31,6 +31,12 @@ _NULL = "explanation/permutation-test#the-null-hypothesis"
 _QVALUE = "explanation/permutation-test#p-values-and-false-discoveries"
 
 TERMS: dict[str, Term] = {
+    "activation-range": Term(
+        "activation range",
+        "A unit's images ranked by its largest activation on each of them, from the top down to the median. Where they "
+        "change in kind, the unit responds to more than its label.",
+        "explanation/units-beyond-their-top-images#images-over-the-activation-range",
+    ),
     "active": Term("active", "A unit is active where its activation exceeds its threshold.", _METHOD),
     "attainable": Term(
         "attainable IoU",
@@ -103,6 +109,11 @@ TERMS: dict[str, Term] = {
     ),
     "quantile": Term(
         "quantile", "The share of a unit's activations that exceed its threshold, 0.5 % by default.", _METHOD
+    ),
+    "similar": Term(
+        "similar units",
+        "Units that respond to the same images: their largest activations on each image correlate.",
+        "explanation/units-beyond-their-top-images#units-like-this",
     ),
     "stability": Term(
         "stability",
