@@ -23,6 +23,7 @@ import run_asserts
 from explorer_client import HOME, HOSTILE, LAYERS, QUANTILES, Pair, image_bytes
 from generated_pages import GENERATE
 from netdissect.config import RULES, NetworkSource
+from netdissect.counted import counted
 from netdissect.dissect import dissect
 from netdissect.errors import ConfigError, NetworkError
 from netdissect.explorer import create_app, guarded
@@ -153,7 +154,7 @@ def test_a_unit_has_its_statistics_and_extra_metrics_as_in_the_report(
         assert scores == {name: wanted[name] for name in found["metric_titles"] if wanted.get(name) is not None}
     if quantile == 0.02:
         page = client.get(f"/r0/l1/u{unit}.html").text
-        assert f"Permutation test: p = {own['p_value']:.2g}" in page
+        assert f">Permutation test</abbr>: p = {own['p_value']:.2g}" in page
         assert "Detectors at other quantiles" in client.get("/r0/l1/").text
 
 
@@ -463,13 +464,13 @@ def test_a_page_and_its_json_show_the_same_units_masks_and_counts(client: TestCl
     page = client.get("/r0/l1/", params=values).text
     found = get(client, f"{RUN}/layers/1/units", **values)
     assert re.findall(r'data-unit="(\d+)"', page) == [str(unit["unit"]) for unit in found["units"]] == ["1", "2", "3"]
-    shown = re.findall(r'<path d="([^"]*)"/></svg></span>', page)
+    shown = re.findall(r'<path class="u m" d="([^"]*)"/></svg></span>', page)
     active = [unit for unit in found["units"] if unit["state"] != "dead"]
     assert shown == [image["outline"] for unit in active for image in unit["images"]] != []
     assert found["masks"]["note"] in page
     counts = get(client, f"{RUN}/layers/1/counts", quantile=0.05, min_iou=0.02)["counts"][0]
     assert f"<b>{counts['detectors']['total']}</b> of 5 units" in page
-    assert f"<b>{counts['unique_detectors']['total']}</b> unique" in page
+    assert f">{counted(counts['unique_detectors']['total'], 'unique detectors')}." in page
     unit = client.get("/r0/l1/u2.html", params={"quantile": 0.05}).text
     threshold = get(client, f"{RUN}/layers/1/units/2", quantile=0.05)["threshold"]["value"]
     assert f"<dt>threshold</dt><dd>{threshold:.6g}</dd>" in unit
