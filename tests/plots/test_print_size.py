@@ -87,7 +87,11 @@ def hard(with_statistics: Result) -> Result:
         "sensitivity": layer.statistics["sensitivity"],
         "image_maxima": complete(pl.DataFrame(kept), IMAGE_MAXIMA).lazy(),
     }
-    changed = replace(layer, units=units, lazy_scores=scores, statistics=statistics)
+    limits = layer.thresholds.filter(quantile=0.05)
+    thresholds = pl.concat([limits] * (CONCEPTS // len(limits))).with_columns(
+        unit=pl.Series(range(CONCEPTS), dtype=limits["unit"].dtype)
+    )
+    changed = replace(layer, units=units, thresholds=thresholds, lazy_scores=scores, statistics=statistics)
     layers = {}
     for index in range(LAYERS):
         base = f"features.{index}.conv_with_a_very_long_name"
