@@ -12,6 +12,9 @@ import strategies
 from explorer_client import CONFIG, HOME, HOSTILE, LAYERS, Pair, image_bytes
 from netdissect.concepts import ConceptData
 from netdissect.dissect import dissect
+from netdissect.experiments import Snapshot
+from netdissect.experiments.result_files import save_experiment_result
+from netdissect.experiments.training_dynamics.experiment import TrainingDynamicsConfig, training_dynamics
 from netdissect.explorer import create_app, guarded
 
 
@@ -27,6 +30,14 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     images = tuple(row.image for row in ConceptData.open(data).rows)
     maps = run_asserts.hooked(made[0], data, images, LAYERS, CONFIG.batch_size)
     return Pair(folders, (results[0], results[1]), made, data, maps)
+
+
+@pytest.fixture(scope="session")
+def training(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a training whose snapshots, at steps 10 and 200, are the two runs."""
+    snapshots = [Snapshot(200, pair.results[1]), Snapshot(10, pair.results[0])]
+    result = training_dynamics(snapshots, TrainingDynamicsConfig(layer="deep_relu"))
+    return save_experiment_result(result, tmp_path_factory.mktemp("training") / "dynamics")
 
 
 @pytest.fixture

@@ -19,13 +19,24 @@ from netdissect.explorer.server import _bind
 pytestmark = pytest.mark.browser
 
 LAYER = "/r0/l0/"
-PAGES = ("/", LAYER, f"{LAYER}u1.html", "/concepts/", "/concepts/c1.html", "/image", "/compare", "/rate", "/about")
+PAGES = (
+    "/training.html",
+    "/",
+    LAYER,
+    f"{LAYER}u1.html",
+    "/concepts/",
+    "/concepts/c1.html",
+    "/image",
+    "/compare",
+    "/rate",
+    "/about",
+)
 
 
 @pytest.fixture(scope="module")
-def home(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def home(pair: Pair, training: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ratings = tmp_path_factory.mktemp("ratings") / "ratings.sqlite"
-    app = guarded(create_app(pair.folders, network=pair.given, ratings=ratings))
+    app = guarded(create_app(pair.folders, network=pair.given, ratings=ratings, training=training))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
     with _bind("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -170,6 +181,21 @@ def test_an_image_is_dissected_and_a_point_lists_the_units_active_there(page: Pa
         "input[type=file]", {"name": "x.png", "mimeType": "image/png", "buffer": image_bytes((48, 32))}
     )
     expect(page.locator(".answer .unit").first).to_be_visible()
+    segments = page.locator(".legend button").count()
+    assert segments > 0
+    assert page.locator(".canvas .segments path").count() == segments
+    expect(page.locator(".canvas .segments")).to_be_visible()
+    page.locator(".legend button").first.click()
+    expect(page.locator(".canvas .mask")).to_be_visible()
+    expect(page.locator(".canvas .segments")).to_be_hidden()
+    outline = page.locator(".legend button").first.get_attribute("data-outline")
+    assert page.locator(".canvas .mask path").get_attribute("d") == outline
+    page.locator(".seen > button").nth(1).click()
+    outline = page.locator(".seen").nth(1).get_attribute("data-outline")
+    assert page.locator(".canvas .mask path").get_attribute("d") == outline
+    with page.expect_download() as download:
+        page.get_by_role("link", name="SVG").click()
+    assert "<svg" in Path(download.value.path()).read_text()
     everywhere = page.locator(".answer .unit").count()
     page.locator(".point").click(position={"x": 5, "y": 5})
     expect(page.get_by_role("heading", name="Units active at the point")).to_be_visible()
@@ -181,6 +207,45 @@ def test_an_image_is_dissected_and_a_point_lists_the_units_active_there(page: Pa
     page.get_by_role("button", name="Whole image").click()
     expect(page.get_by_role("heading", name="Active units", exact=True)).to_be_visible()
     expect(page.locator(".answer .unit")).to_have_count(everywhere)
+
+
+def test_classes_are_compared_with_and_without_units_on_a_page_that_fits_and_is_accessible(page: Page) -> None:
+    page.goto("/image?layer=1&quantile=0.2")
+    page.wait_for_load_state("networkidle")
+    page.set_input_files(
+        "input[type=file]", {"name": "x.png", "mimeType": "image/png", "buffer": image_bytes((48, 32))}
+    )
+    concept = page.locator("select[name=ablated] option").first.get_attribute("value")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator(".classes li")).to_have_count(3)
+    expect(page.locator("[data-part=classes] p").first).to_contain_text(f"of {concept} in deep_relu the network says")
+    page.select_option("select[name=ablated]", label=page.locator("optgroup").last.locator("option").first.inner_text())
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator("[data-part=classes] p").first).to_contain_text("Without unit")
+    for width in (1440, 768, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+        screenshots.keep(page, f"explorer-image-{width}")
+    violations = Axe().run(page).response["violations"]
+    assert [(each["id"], each["nodes"][0]["html"]) for each in violations] == []
+
+
+def test_a_slider_follows_the_concepts_of_a_training(page: Page) -> None:
+    page.goto("/training.html")
+    shown = page.locator(".snapshot:visible")
+    expect(shown).to_have_count(1)
+    expect(shown).to_contain_text("After 200 steps")
+    slide(page, "t0c0-step", 0)
+    expect(shown).to_contain_text("After 10 steps")
+    expect(page.locator(".course output")).to_have_text("10")
+    expect(shown.locator(".mark")).to_have_count(0)
+    assert page.url.endswith("#t0c0s0")
+    page.reload()
+    expect(shown).to_contain_text("After 10 steps")
+    page.locator(".steps-chart a").last.click()
+    expect(shown).to_contain_text("After 200 steps")
+    shown.locator("a").first.click()
+    expect(page).to_have_url(re.compile(r"/r1/l1/u\d+\.html"))
 
 
 def test_a_file_that_is_not_an_image_is_refused_on_the_page(page: Page) -> None:

@@ -1,5 +1,6 @@
 """A training beside its snapshots: which concepts appear at which step."""
 
+import re
 from pathlib import Path
 
 import polars as pl
@@ -8,21 +9,11 @@ from starlette.testclient import TestClient
 
 from explorer_client import HOME, Pair
 from netdissect.errors import ResultError
-from netdissect.experiments import Snapshot
-from netdissect.experiments.result_files import save_experiment_result
-from netdissect.experiments.training_dynamics.experiment import TrainingDynamicsConfig, training_dynamics
 from netdissect.explorer import create_app, guarded
+from netdissect.report import report
 from netdissect.report.layer_tables import number_runs
 from netdissect.report.training_views import open_training, snapshot_runs, training_view
 from netdissect.result import Result
-
-
-@pytest.fixture(scope="session")
-def training(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a training whose snapshots, at steps 10 and 200, are the two runs."""
-    snapshots = [Snapshot(200, pair.results[1]), Snapshot(10, pair.results[0])]
-    result = training_dynamics(snapshots, TrainingDynamicsConfig(layer="deep_relu"))
-    return save_experiment_result(result, tmp_path_factory.mktemp("training") / "dynamics")
 
 
 def detected(result: Result) -> dict[str, list[int]]:
@@ -49,12 +40,15 @@ def test_a_training_shows_the_concepts_of_each_snapshot(pair: Pair, training: Pa
         assert len(step.concepts) == step.unique_detectors
         for each in step.concepts:
             assert each.urls == tuple(f"r{run}/l1/u{unit}.html" for unit in each.units)
+            top = result.layers["deep_relu"].top.filter(unit=each.units[0], rank=0)
+            assert each.image is not None
+            assert each.image.image == top["image"][0]
             assert each.since == (10 if run == 0 or each.concept in before else 200)
     assert (course.steps[0].gained, course.steps[0].lost) == ((), ())
     assert set(course.steps[1].gained) == after.keys() - before.keys()
     assert set(course.steps[1].lost) == before.keys() - after.keys()
     alone = training_view(open_training(training), "dynamics")
-    assert {each.urls for step in alone.courses[0].steps for each in step.concepts} == {()}
+    assert {(each.urls, each.image) for step in alone.courses[0].steps for each in step.concepts} == {((), None)}
 
 
 def test_the_explorer_serves_trainings_beside_runs(pair: Pair, training: Path) -> None:
@@ -71,3 +65,16 @@ def test_a_folder_of_something_else_is_no_training(pair: Pair, training: Path, t
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "step-1").symlink_to(pair.folders[0])
     assert snapshot_runs([tmp_path, training]) == [tmp_path / "runs" / "step-1"]
+
+
+def test_the_report_has_a_page_of_the_training_that_opens_from_disk(pair: Pair, training: Path, tmp_path: Path) -> None:
+    index = report(list(pair.results), tmp_path / "report", training=training, progress=False)
+    page = (tmp_path / "report" / "training.html").read_text()
+    assert 'href="training.html"' in index.read_text()
+    for step in ("After 10 steps", "After 200 steps"):
+        assert step in page
+    links = set(re.findall(r'(?:src|href)="((?:images|r\d)[^"#]*)"', page))
+    assert any(link.startswith("images/") for link in links)
+    assert all((tmp_path / "report" / link).is_file() for link in links)
+    report(list(pair.results), tmp_path / "report", progress=False)
+    assert not (tmp_path / "report" / "training.html").exists()

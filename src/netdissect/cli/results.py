@@ -165,6 +165,14 @@ def report(
         Path | None, typer.Option("--out", help="Folder of the pages; default for a single run: RUN/report.")
     ] = None,
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
+    training: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--training",
+            metavar="FOLDER",
+            help="Result of 'netdissect experiment training-dynamics': its --out folder; repeats.",
+        ),
+    ] = None,
     unit_pages: Annotated[
         int,
         typer.Option(
@@ -178,7 +186,8 @@ def report(
     results = [netdissect.load_result(run) for run in runs]
     with progress_bars() as progress:
         page = netdissect.report(results, out or runs[0] / "report", names=run_names(runs, results),
-                                 data_root=data_root, unit_pages=unit_pages, progress=progress)  # fmt: skip
+                                 data_root=data_root, unit_pages=unit_pages, training=training or (),
+                                 progress=progress)  # fmt: skip
     console().print(f"The report is {page}", soft_wrap=True)
 
 

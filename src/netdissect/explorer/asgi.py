@@ -25,8 +25,8 @@ from netdissect.explorer.routes.explorer_state import Explorer, error_responses
 from netdissect.explorer.run_registry import GivenNetwork, RunRegistry
 from netdissect.explorer.security import LOOPBACK_NAMES, Guard
 from netdissect.explorer.thumbnails import Thumbnails
-from netdissect.explorer.trainings import Trainings, open_trainings
 from netdissect.explorer.uploads import MAX_BYTES
+from netdissect.report.training_views import Trainings, open_trainings
 from netdissect.result import Result
 
 DESCRIPTION = "Runs of netdissect: units, concepts, comparisons, uploaded images, ratings."
@@ -65,14 +65,14 @@ def create_app(
     for run in registry:
         if run.network is not None:
             run.network = network_for(run)
-    trainings = open_trainings(registry, training)
+    trainings = open_trainings(training, [run.numbered for run in registry])
     ratings_file = None if ratings is None else Ratings(ratings)
     explorer = Explorer(
         registry,
         worker,
         AblationWorker(worker),
         Thumbnails(),
-        LiveReport(registry, rating=ratings is not None),
+        LiveReport(registry, trainings, rating=ratings is not None),
         ratings_file,
         trainings,
     )

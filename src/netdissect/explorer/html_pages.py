@@ -7,6 +7,7 @@
     /compare                    two runs side by side                         /api/compare
     /compare/matches            their matched units, a part of that page      /api/matches
     /rate                       the rating page                               /api/rating/...
+    /training.html              concepts over a training                      /api/trainings
     /about                      every address, and the security rules
 
 Names from data reach a page only as escaped text.
@@ -18,15 +19,20 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
-from netdissect.explorer.queries.requests import LayerPageQuery, MatchQuery
+from netdissect.errors import RequestError
+from netdissect.explorer.queries.ablations import ablation, best_classes
+from netdissect.explorer.queries.requests import AblationRequest, ImageQuery, LayerPageQuery, MatchQuery
 from netdissect.explorer.routes.explorer_state import (
     DataNumber,
     ExplorerPart,
+    ImageId,
     ImageIndex,
     LayerNumber,
     Quantile,
+    Run,
     RunNumber,
     UnitNumber,
 )
@@ -48,13 +54,19 @@ def install(app: FastAPI) -> None:
         ("/concepts/index.html", concepts_page),
         ("/concepts/c{concept}.html", concept_page),
         ("/terms.html", _own_page("terms", urls.TERMS)),
+        (f"/{urls.TRAINING}", training_page),
         ("/image", _own_page("image", "image")),
+        ("/image/{run}/{id}", image_answer),
         ("/compare", _own_page("compare", "compare")),
         ("/compare/matches", matches_page),
         ("/rate", _own_page("rate", "rate")),
         ("/about", about_page),
     ):
         app.add_api_route(path, page, include_in_schema=False, response_class=HTMLResponse)
+    app.add_api_route(
+        "/image/{run}/{id}/ablation", ablation_answer, methods=["POST"], include_in_schema=False,
+        response_class=HTMLResponse,
+    )  # fmt: skip
     for path, file in (
         (f"/{urls.STYLE}", style_file),
         (f"/{urls.SCRIPT}", script_file),
@@ -98,6 +110,22 @@ def matches_page(explorer: ExplorerPart, query: Annotated[MatchQuery, Query()]) 
     return HTMLResponse(explorer.report.matches(explorer.runs[query.left], explorer.runs[query.right], query))
 
 
+def training_page(explorer: ExplorerPart) -> HTMLResponse:
+    """Return the page of the trainings.
+
+    Raises
+    ------
+    RequestError
+        If none is shown.
+    """
+    if not explorer.trainings:
+        raise RequestError(
+            "this explorer shows no training. Start it with 'netdissect serve RUN --training FOLDER', the folder of a "
+            "result of 'netdissect experiment training-dynamics'."
+        )
+    return HTMLResponse(explorer.report.training())
+
+
 def style_file() -> Response:
     """Return the style sheet of all pages."""
     return Response(style(), media_type="text/css")
@@ -112,6 +140,25 @@ def image_file(data: DataNumber, image_index: ImageIndex, explorer: ExplorerPart
     """Return an image of a data set that a table names."""
     thumbnail = explorer.thumbnails.webp(explorer.report.run_on(data), image_index)
     return Response(thumbnail, media_type="image/webp", headers=CACHED)
+
+
+async def image_answer(
+    run: Run, image_id: ImageId, explorer: ExplorerPart, query: Annotated[ImageQuery, Query()]
+) -> HTMLResponse:
+    """Return the parts of the page "Your image" about an image: its segments, and the units active in it."""
+    image, layer = explorer.worker.get(run, image_id), run.layer(query.layer)
+    own = layer.info.basis_of is None
+    classifier = own and await explorer.worker.run(lambda: explorer.ablations.classifies(run, image.network_input))
+    return HTMLResponse(await run_in_threadpool(explorer.report.image_answer, run, image, query, classifier=classifier))
+
+
+async def ablation_answer(
+    run: Run, image_id: ImageId, request: AblationRequest, explorer: ExplorerPart
+) -> HTMLResponse:
+    """Return the bars of the classes with and without units."""
+    image = explorer.worker.get(run, image_id)
+    answer = await explorer.worker.run(lambda: ablation(run, image, request, explorer.ablations))
+    return HTMLResponse(explorer.report.render("image_classes.html.j2", "image", answer=answer, **best_classes(answer)))
 
 
 def about_page(request: Request, explorer: ExplorerPart) -> HTMLResponse:

@@ -13,18 +13,24 @@ from threading import RLock
 from markupsafe import Markup
 
 from netdissect.errors import RequestError
+from netdissect.explorer.inference import ProcessedImage
 from netdissect.explorer.networks.run_network import unavailable_reason
-from netdissect.explorer.queries.requests import LayerPageQuery, MatchQuery
+from netdissect.explorer.queries.image_details import image_detail
+from netdissect.explorer.queries.requests import ImageQuery, LayerPageQuery, MatchQuery
+from netdissect.explorer.queries.segmentations import segmentation_detail
 from netdissect.explorer.queries.unit_details import check_unit, mask_level, select_units
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
 from netdissect.report.layer_tables import LayerTables, Level
 from netdissect.report.matched_units import matching_view
 from netdissect.report.pages import Pages
+from netdissect.report.training_views import TrainingView
 from netdissect.report.unit_views import CARD_IMAGES, CONCEPT_IMAGES, PAGE_IMAGES, unit_detail, unit_view
 from netdissect.report.views import ConceptView, RunView, concept_views, layer_view, run_views
 from netdissect.result.queries import run_min_iou
 
 TEMPLATES = Path(__file__).parent / "templates"
+ACTIVE_IMAGES = 3
+"""Top images beside each unit that is active in an image."""
 CACHED_PAGES = 256
 """Pages in the cache, of about 50 kB each."""
 
@@ -42,11 +48,11 @@ class QuantileSlider:
 class LiveReport:
     """The pages of open runs: rendered on request, and cached."""
 
-    def __init__(self, registry: RunRegistry, *, rating: bool = False) -> None:
+    def __init__(self, registry: RunRegistry, trainings: Sequence[TrainingView] = (), *, rating: bool = False) -> None:
         self._open: Sequence[OpenRun] = list(registry)
         self._numbered = [run.numbered for run in registry]
         # The renderer of the pages; made at once, so that it renders even when the files of a run are gone.
-        self.pages = Pages(self._numbered, live=TEMPLATES)
+        self.pages = Pages(self._numbered, live=TEMPLATES, trainings=trainings)
         self._rating = rating
         self._cache: dict[Hashable, str] = {}
         self._drawn: dict[tuple[int, int], dict[str, Markup]] = {}
@@ -168,6 +174,24 @@ class LiveReport:
             return self.pages.matches(matching_view(*sides), "compare")
 
         return self._cached(("matches", query.model_dump_json()), make)
+
+    def image_answer(self, run: OpenRun, image: ProcessedImage, query: ImageQuery, *, classifier: bool) -> str:
+        """Return the parts of the page about an image: its segments and the units active in it."""
+        detail = image_detail(run, image, query.model_copy(update={"images": 0}))
+        segmentation = segmentation_detail(run, image, query)
+        with self._lock:
+            level, slider = self._level(run.numbered.index, query.layer, query.quantile, None)
+            units = [each.unit for each in detail.units]
+            tables = LayerTables(run.numbered, query.layer, level, units)
+            cards = [(each, unit_view(tables, each.unit, ACTIVE_IMAGES)) for each in detail.units]
+            return self.pages.render(
+                "image_answer.html.j2", "image", detail=detail, segmentation=segmentation, cards=cards, slider=slider,
+                layer=self._views[run.numbered.index].layers[query.layer], limit=level.min_iou, classifier=classifier,
+            )  # fmt: skip
+
+    def training(self) -> str:
+        """Return the page of the trainings."""
+        return self._cached("training", lambda: self.pages.training(json="api/trainings"))
 
     def run_on(self, data_index: int) -> OpenRun:
         """Return a run on one of the data sets.

@@ -33,6 +33,7 @@ from netdissect.report.formulas.formula_views import formula_view
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
 from netdissect.report.matched_units import MatchingView
 from netdissect.report.terms import TERMS
+from netdissect.report.training_views import TrainingView
 from netdissect.report.unit_views import MaskedImage, UnitDetail, UnitView, wall_tiles
 from netdissect.report.views import ConceptView, LayerView, MatchingUnit, RunView, difference_views, legend
 from netdissect.result import RunInfo
@@ -83,10 +84,19 @@ class Pages:
         URLs of images that could not be read.
     live
         Folder of the explorer's templates; None: the pages are written to disk.
+    trainings
+        Results of `training-dynamics` that are shown with the runs.
     """
 
-    def __init__(self, runs: Sequence[NumberedRun], missing: Collection[str] = (), live: Path | None = None) -> None:
+    def __init__(
+        self,
+        runs: Sequence[NumberedRun],
+        missing: Collection[str] = (),
+        live: Path | None = None,
+        trainings: Sequence[TrainingView] = (),
+    ) -> None:
         self.runs = runs
+        self.trainings = trainings
         self.missing = missing
         self.colors = legend(runs)
         self.concept_indices = concept_indices(runs)
@@ -167,6 +177,10 @@ class Pages:
             "concept.html.j2", view.url, runs=self.runs, concept=view, units=units, examples=examples, **live
         )
 
+    def training(self, **live: Any) -> str:
+        """Return the page of all trainings: the concepts with detectors at each snapshot."""
+        return self.render("training.html.j2", urls.TRAINING, **live)
+
     def charts(self, tables: LayerTables, view: LayerView) -> dict[str, Markup]:
         """Draw the charts of a layer's page: iou, and bars, sensitivity and map where there is something to draw."""
         result = tables.run.result
@@ -202,6 +216,7 @@ class Pages:
             colors=self.colors,
             concept_indices=self.concept_indices,
             missing=self.missing,
+            trainings=self.trainings,
             min_listed_iou=MIN_LISTED_IOU,
             **values,
         )

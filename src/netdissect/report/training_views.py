@@ -2,29 +2,35 @@
 
     open_training(folder) -> ExperimentResult      of `netdissect experiment training-dynamics`
     training_view(result, name, runs) -> TrainingView
+    open_trainings(folders, runs)                  both, for several
 
 Concepts and counts are those of the rule ``top-label``, at the layer and quantile that the experiment followed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import polars as pl
+from pydantic import Field
 
-from netdissect.config import Rule
+from netdissect.config import Rule, one_or_more
 from netdissect.errors import ResultError
 from netdissect.experiments.counts import TOTAL
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.experiments.result_files import load_experiment_result
 from netdissect.report import urls
-from netdissect.report.layer_tables import NumberedRun
+from netdissect.report.layer_tables import LayerTables, Level, NumberedRun
+from netdissect.report.unit_views import MaskedImage, unit_view
 from netdissect.result.files import RUN_FILE
+from netdissect.result.queries import run_min_iou
 
 NAME = "training-dynamics"
 RULE: Rule = "top-label"
-Snapshots = Mapping[tuple[int, int], tuple[int, int]]
-"""Run and layer that hold the units of a seed and step, by their indices."""
+Trainings = Sequence[str | Path | ExperimentResult] | str | Path | ExperimentResult
+Snapshots = Mapping[tuple[int, int], LayerTables]
+"""The layer of a run that holds the units of a seed and step."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,9 @@ class TrainedConcept:
     since
         The step from which on it has had a detector at every snapshot.
     urls
-        Relative URL of the page of each unit, where a run that is shown holds it; empty otherwise.
+        Relative URL of the page of each unit, where a run that is shown holds it; None: it has no page.
+    image
+        The top image of the first unit, with its mask, not in JSON; None: no run that is shown holds it.
     """
 
     concept: str
@@ -50,7 +58,8 @@ class TrainedConcept:
     units: tuple[int, ...]
     iou: float
     since: int
-    urls: tuple[str, ...]
+    urls: tuple[str | None, ...]
+    image: Annotated[MaskedImage | None, Field(exclude=True)]
 
 
 @dataclass(frozen=True)
@@ -100,27 +109,43 @@ class TrainingView:
     ----------
     name
         Of its folder.
-    network
-        Name of the network.
     layer, quantile, rule
         What is counted.
     categories
         Of the data set.
-    finding, outcome
-        The conclusion of the experiment.
+    finding, finding_rule, outcome
+        The conclusion of the experiment, and the rule by which it counts.
     courses
         A training for each seed.
     """
 
     name: str
-    network: str
     layer: str
     quantile: float
     rule: Rule
     categories: tuple[str, ...]
     finding: str
+    finding_rule: str
     outcome: str
     courses: tuple[TrainingCourse, ...]
+
+
+def open_trainings(training: Trainings, runs: Sequence[NumberedRun] = ()) -> tuple[TrainingView, ...]:
+    """Read results of the experiment, and find their snapshots among the runs.
+
+    Raises
+    ------
+    ResultError
+        If a folder holds no such result.
+    """
+    given: Any = training
+    views = []
+    for each in one_or_more(given):
+        if isinstance(each, ExperimentResult):
+            views.append(training_view(each, each.name, runs))
+        else:
+            views.append(training_view(open_training(each), Path(each).resolve().name, runs))
+    return tuple(views)
 
 
 def open_training(folder: str | Path) -> ExperimentResult:
@@ -168,19 +193,30 @@ def training_view(result: ExperimentResult, name: str, runs: Sequence[NumberedRu
         TrainingCourse(int(seed), _steps(own, units.filter(seed=seed), snapshots))
         for (seed,), own in totals.group_by("seed", maintain_order=True)
     ]
-    network = result.context.get("network", {})
     said = result.conclusion
     return TrainingView(
         name,
-        str(network.get("name", "")),
         layer,
         quantile,
         RULE,
         categories,
         said.finding,
+        str(result.config["rule"]),
         said.outcome,
         tuple(courses),
     )
+
+
+def training_images(
+    trainings: Sequence[TrainingView], runs: Sequence[NumberedRun]
+) -> Iterator[tuple[NumberedRun, MaskedImage]]:
+    """Yield the images of a page of trainings, each with a run on its data set."""
+    by_data = {urls.image(run.data_index, 0).rpartition("/")[0]: run for run in runs}
+    for concept in (
+        each for view in trainings for course in view.courses for step in course.steps for each in step.concepts
+    ):
+        if concept.image is not None:
+            yield by_data[concept.image.url.rpartition("/")[0]], concept.image
 
 
 def _steps(counts: pl.DataFrame, units: pl.DataFrame, snapshots: Snapshots) -> tuple[TrainingStep, ...]:
@@ -208,31 +244,42 @@ def _steps(counts: pl.DataFrame, units: pl.DataFrame, snapshots: Snapshots) -> t
 
 
 def _concepts(
-    units: pl.DataFrame, step: int, before: Mapping[tuple[str, str], int], snapshot: tuple[int, int] | None
+    units: pl.DataFrame, step: int, before: Mapping[tuple[str, str], int], snapshot: LayerTables | None
 ) -> tuple[TrainedConcept, ...]:
     detectors = units.filter("detector").sort("iou", "unit", descending=[True, False])
     concepts = []
     for (label, category), own in detectors.group_by("label", "category", maintain_order=True):
         concept = (str(label), str(category))
         indices = tuple(own["unit"].to_list())
-        pages = () if snapshot is None else tuple(urls.unit(*snapshot, unit) for unit in indices)
-        concepts.append(TrainedConcept(*concept, indices, own["iou"][0], before.get(concept, step), pages))
+        pages, image = ((), None) if snapshot is None else _pages(snapshot, indices)
+        concepts.append(TrainedConcept(*concept, indices, own["iou"][0], before.get(concept, step), pages, image))
     return tuple(sorted(concepts, key=lambda each: (-len(each.units), -each.iou, each.concept)))
+
+
+def _pages(tables: LayerTables, units: Sequence[int]) -> tuple[tuple[str | None, ...], MaskedImage | None]:
+    """Return the URL of the page of each unit, and the top image of the first one."""
+    pages = tuple(
+        urls.unit(tables.run.index, tables.index, unit) if unit in tables.units_with_page else None for unit in units
+    )
+    images = unit_view(tables, units[0], 1).top_images
+    return pages, images[0] if images else None
 
 
 def _snapshots(units: pl.DataFrame, layer: str, quantile: float, runs: Sequence[NumberedRun]) -> Snapshots:
     """Return which run holds which snapshot: the one whose units have the same labels and IoU."""
-    found: dict[tuple[int, int], tuple[int, int]] = {}
-    tables = [
-        ((int(seed), int(step)), _labels(own))
+    found: dict[tuple[int, int], LayerTables] = {}
+    tables = {
+        (int(seed), int(step)): (own.filter("detector")["unit"].to_list(), _labels(own))
         for (seed, step), own in units.group_by("seed", "step", maintain_order=True)
-    ]
+    }
     for run in runs:
         if layer not in run.result.layers:
             continue
         own = _labels(run.result.layers[layer].units.filter(pl.col("quantile") == quantile))
-        where = run.index, list(run.result.layers).index(layer)
-        found |= {key: where for key, table in tables if key not in found and table.equals(own)}
+        index, level = list(run.result.layers).index(layer), Level(quantile, run_min_iou(run.result, layer))
+        for key, (detectors, labels) in tables.items():
+            if key not in found and labels.equals(own):
+                found[key] = LayerTables(run, index, level, detectors)
     return found
 
 

@@ -6,6 +6,7 @@
     r0/l1/units.js                rows of all its units, if not all have a page
     terms.html                    definitions of the terms
     concepts/index.html           all concepts
+    training.html                 concepts over a training
     concepts/c7.html              concept 7 of `netdissect.report.layer_tables.concept_indices`
     images/0/345.webp             image 345 of data set 0
     static/report.css, report.js  style and script of every page
@@ -18,6 +19,7 @@ import re
 INDEX = "index.html"
 CONCEPTS = "concepts/index.html"
 TERMS = "terms.html"
+TRAINING = "training.html"
 STYLE = "static/report.css"
 SCRIPT = "static/report.js"
 NUMBERED_FILE = re.compile(r"r\d+/l\d+/(index\.html|u\d+\.html|units\.js)|concepts/c\d+\.html|images/\d+/\d+\.webp")
@@ -76,4 +78,4 @@ def is_report_file(name: str) -> bool:
     >>> is_report_file("r0/l1/u12.html"), is_report_file("../notes.html")
     (True, False)
     """
-    return name in {INDEX, CONCEPTS, TERMS, STYLE, SCRIPT} or NUMBERED_FILE.fullmatch(name) is not None
+    return name in {INDEX, CONCEPTS, TERMS, TRAINING, STYLE, SCRIPT} or NUMBERED_FILE.fullmatch(name) is not None

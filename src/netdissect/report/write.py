@@ -26,6 +26,7 @@ from netdissect.report import urls
 from netdissect.report.drawing.examples import find_examples
 from netdissect.report.layer_tables import MAX_UNIT_PAGES, LayerTables, NumberedRun, number_runs
 from netdissect.report.pages import GENERATOR, PageNotes, Pages, script, style
+from netdissect.report.training_views import Trainings, TrainingView, open_trainings, training_images
 from netdissect.report.unit_views import (
     CARD_IMAGES,
     CONCEPT_IMAGES,
@@ -57,6 +58,7 @@ def report(
     names: Sequence[str] | None = None,
     data_root: str | Path | None = None,
     unit_pages: int = MAX_UNIT_PAGES,
+    training: Trainings = (),
     progress: ShowProgress = None,
 ) -> Path:
     """Write the report of one or more runs as a folder of plain files.
@@ -74,6 +76,8 @@ def report(
         report is written, and says so.
     unit_pages
         Units of each layer that have a page: those with the highest IoU. The page of the layer lists all units.
+    training
+        Results of the experiment `training-dynamics`, or their folders, for a page of the concepts at each step.
     progress
         None: shown on a terminal or in a notebook. False: not. A function: called with the stage, the number of units
         done and their total.
@@ -94,9 +98,11 @@ def report(
         raise ResultError("a report needs a run and none was given. Name at least one finished run.")
     out = Path(out)
     _refuse_foreign(out)
+    runs = number_runs(each, names, data_root, unit_pages)
     try:
+        trainings = open_trainings(training, runs)
         with _Folder(out) as folder, shown(progress) as display:
-            _Writer(number_runs(each, names, data_root, unit_pages), folder, data_root, display).write()
+            _Writer(runs, folder, data_root, display, trainings).write()
             for result in each:
                 result.check_unchanged()
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -173,14 +179,20 @@ class _Writer:
     """Write the pages of some runs into a folder, layer by layer."""
 
     def __init__(
-        self, runs: Sequence[NumberedRun], folder: _Folder, data_root: str | Path | None, progress: Progress | None
+        self,
+        runs: Sequence[NumberedRun],
+        folder: _Folder,
+        data_root: str | Path | None,
+        progress: Progress | None,
+        trainings: Sequence[TrainingView],
     ) -> None:
         self.runs = runs
         self.folder = folder
         self.progress = progress
         self.roots = {run.data_index: image_folder(run.result.info.data.root, data_root) for run in runs}
         self.missing: dict[str, str] = {}
-        self.pages = Pages(runs, self.missing)
+        self.trainings = trainings
+        self.pages = Pages(runs, self.missing, trainings=trainings)
         self.views = run_views(runs)
         self.done = 0
 
@@ -195,6 +207,10 @@ class _Writer:
         self.folder.write(urls.TERMS, self.pages.terms())
         self.folder.write(urls.CONCEPTS, self.pages.concepts(self.views, concepts))
         self._concepts(concepts)
+        if self.trainings:
+            for run, image in training_images(self.trainings, self.runs):
+                self._write_images(run, [image])
+            self.folder.write(urls.TRAINING, self.pages.training())
         text = self.pages.index(self.views, concepts, self._notes())
         write_whole(self.folder.path / urls.INDEX, lambda file: file.write(text.encode()))
         self.folder.sizes[urls.INDEX] = len(text.encode())

@@ -30,6 +30,7 @@ class AblationWorker:
 
     def __init__(self, worker: InferenceWorker) -> None:
         self._worker = worker
+        self._classifies: dict[str, bool] = {}
         self._classifiers: OrderedDict[tuple[str, str], Classifier] = OrderedDict()
 
     def scores(self, run: OpenRun, layer: LayerInfo, pixels: Pixels, units: tuple[int, ...]) -> tuple[Scores, Scores]:
@@ -51,6 +52,16 @@ class AblationWorker:
         """
         whole, ablated = class_scores(self._classifier(run, layer), pixels[None], [(), units])
         return _row(whole), _row(ablated)
+
+    def classifies(self, run: OpenRun, pixels: Pixels) -> bool:
+        """Tell whether a network is a classifier: its output for an image is (batch, classes)."""
+        if run.id not in self._classifies:
+            network, _ = self._worker.network(run)
+            inputs = network.preprocessing(torch.from_numpy(pixels[None])).to(network.device)
+            with torch.no_grad():
+                output = network.forward(inputs)
+            self._classifies[run.id] = isinstance(output, torch.Tensor) and output.ndim == 2
+        return self._classifies[run.id]
 
     def mode(self, run: OpenRun, layer: LayerInfo) -> AblationMode:
         """Return how much of the network runs again without the units."""

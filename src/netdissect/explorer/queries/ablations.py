@@ -51,8 +51,23 @@ def ablation(run: OpenRun, image: ProcessedImage, request: AblationRequest, work
     )
 
 
+def best_classes(answer: AblationResponse) -> dict[str, str | float]:
+    """Return what a page adds: the names of the most probable class before and after, and where its bars end."""
+
+    def name(best: ClassScore) -> str:
+        return f"class {best.index}" if best.name is None else best.name
+
+    before = max(answer.classes, key=lambda each: each.probability)
+    after = max(answer.classes, key=lambda each: each.ablated_probability)
+    return {
+        "before": name(before),
+        "after": name(after),
+        "end": max(before.probability, after.ablated_probability),
+    }
+
+
 def ablated_units(run: OpenRun, request: AblationRequest) -> tuple[int, ...]:
-    """Return the units of a request: those that it names, or all detectors of its concept at the run's first quantile.
+    """Return the units of a request: those that it names, or all detectors of its concept at its quantile.
 
     Raises
     ------
@@ -66,7 +81,7 @@ def ablated_units(run: OpenRun, request: AblationRequest) -> tuple[int, ...]:
         for unit in request.units:
             check_unit(layer.info, unit)
         return tuple(sorted(set(request.units)))
-    labels = labeled_units(run, layer, nearest_quantile(run.result, None), None)
+    labels = labeled_units(run, layer, nearest_quantile(run.result, request.quantile), None)
     found = labels.filter(pl.col("state") == "detector", pl.col("label") == request.concept)["unit"].to_list()
     if not found:
         raise RequestError(

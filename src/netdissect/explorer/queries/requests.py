@@ -79,6 +79,7 @@ class AblationRequest(RequestModel):
     """Units of one layer that are ablated: some by index, or all detectors of a concept."""
 
     layer: int = Field(0, ge=0, le=10_000)
+    quantile: QuantileOrOwn = None
     units: tuple[Annotated[int, Field(ge=0, le=LARGEST)], ...] = Field((), max_length=10_000)
     concept: str | None = Field(None, max_length=200, description="Ablate all detectors of this concept instead.")
     classes: int = Field(5, ge=1, le=100, description="Most probable classes that are listed.")

@@ -44,6 +44,7 @@ RunNumber = Annotated[int, Path(ge=0, le=10_000, description="Index of a run, fr
 DataNumber = Annotated[int, Path(ge=0, le=10_000, description="Index of a data set, from 0.")]
 LayerNumber = Annotated[int, Path(ge=0, le=10_000, description="Index of a layer in the run, from 0.")]
 ImageIndex = Annotated[int, Path(ge=0, le=LARGEST, description="Index of an image in the data set, from 0.")]
+ImageId = Annotated[str, Path(alias="id", description="Id of a processed image.")]
 LayerQuery = Annotated[int, Query(ge=0, le=10_000, description="Index of a layer in the run, from 0.")]
 UnitNumber = Annotated[int, Path(ge=0, le=LARGEST, description="Index of a unit, from 0.")]
 Quantile = Annotated[

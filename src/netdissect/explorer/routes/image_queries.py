@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from PIL import Image
 
 from netdissect.errors import RequestError
@@ -12,13 +12,12 @@ from netdissect.explorer.queries.image_details import image_detail, processed_im
 from netdissect.explorer.queries.image_schemas import AblationResponse, SegmentationResponse
 from netdissect.explorer.queries.requests import AblationRequest, ImageQuery, SegmentationQuery
 from netdissect.explorer.queries.segmentations import segmentation_detail, segmentation_figure
-from netdissect.explorer.routes.explorer_state import WEBP, ExplorerPart, ImageIndex, Run, error_responses
+from netdissect.explorer.routes.explorer_state import WEBP, ExplorerPart, ImageId, ImageIndex, Run, error_responses
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import ImageDetail, ProcessedImageResponse
 from netdissect.explorer.thumbnails import encode_webp, image_path, open_as_dissected
 from netdissect.explorer.uploads import FORMATS, Pixels, check_bytes, decode_upload, display_copy, network_input
 
-ImageId = Annotated[str, Path(alias="id", description="Id of a processed image.")]
 router = APIRouter(tags=["images"])
 
 FIGURE_TYPES = {"svg": "image/svg+xml", "png": "image/png"}

@@ -1,5 +1,5 @@
-// The units that are active in an processed image or in one of the data set, and where.
-import { $, counted, QuantileSlider, requestJson, card, colorOf, el, saveState, debounce, latest, labelText, layerOptions, number, options, percent, query, loadState, maskOf, showError, unitAddress } from "./lib.js";
+// The units that are active in an image of the user or of the data set: where, and what the network says without them.
+import { $, $$, QuantileSlider, requestJson, requestPage, exchangeParts, saveState, debounce, latest, layerOptions, options, query, loadState, showError } from "./lib.js";
 
 const TYPES = ["image/jpeg", "image/png", "image/webp"];
 const LARGEST = 10 * 2 ** 20;
@@ -9,10 +9,12 @@ const form = $(".controls");
 const drop = $(".drop");
 const canvas = $(".canvas");
 const cross = $(".cross");
+const answer = $(".answer");
 let run = runs.find((each) => each.id === state.run) ?? runs[0];
 let processed = null; // the image on which the network was run
 let file = null; // the processed file, sent again for another run
 let point = null;
+let pinned = null; // the pressed button whose mask stays on the image
 
 options(form.run, runs.map((each) => [each.id, each.name]), run.id);
 const slider = new QuantileSlider(debounce((value) => { state.quantile = value; explain(); }));
@@ -22,51 +24,56 @@ function chooseRun() {
   layerOptions(form.layer, run.layers, state.layer);
   slider.set(run.quantiles, run.layers[form.layer.value].quantile_range, state.quantile);
   drop.hidden = Boolean(run.inference_unavailable);
-  showError(run.inference_unavailable ? { message: run.inference_unavailable } : null);
+  $(".unavailable").hidden = !drop.hidden;
+  $(".unavailable").textContent = run.inference_unavailable ?? "";
 }
 
+const address = () => `/image/${run.id}/${processed.id}`;
 const explain = latest(async (current) => {
   saveState({ ...state, run: run.id, layer: form.layer.value });
   if (!processed) return;
-  const result = await requestJson(`/api/runs/${run.id}/inference/${processed.id}/units${query({
-    layer: form.layer.value, quantile: slider.value, at: point?.join(","), limit: 24 })}`);
+  const page = await requestPage(`${address()}${query({ layer: form.layer.value, quantile: slider.value, at: point?.join(",") })}`);
   if (!current()) return;
-  $(".answer").hidden = false;
+  const segmented = $("#segmented-title")?.textContent === $("#segmented-title", page)?.textContent && point;
+  exchangeParts(page, segmented ? ["active"] : ["segments", "legend", "ablation", "active", "quantile"]);
+  $(".mask", canvas).setAttribute("viewBox", $(".segments", canvas).getAttribute("viewBox")); // one grid for all masks
+  answer.hidden = false;
   $(".hint").hidden = false;
   $(".whole").hidden = !point;
-  $(".answer h2").textContent = point ? "Units active at the point" : "Active units";
-  $(".small-lead").replaceChildren(el("b", {}, number(result.active)), ` of ${counted(result.masks.units, "units")} ${result.active === 1 ? "is" : "are"} active ${point ? "there" : "somewhere"}.`,
-    result.units.length < result.active ? ` Those with the rarest activation:` : "");
-  $(".labels").replaceChildren(...(point ? [] : result.concepts.slice(0, 10)).map((each) =>
-    el("li", { vars: { c: colorOf(run.colors, each.category) } }, each.concept, el("small", {}, ` ${counted(each.units.length, "units")}, ${percent(each.area)} of the image`))));
-  $(".answer .units").replaceChildren(...result.units.map((unit) => {
-    const image = { url: processed.url, outline: unit.outline, view_box: unit.view_box, image: "" };
-    const made = card(unit, {
-      colors: run.colors, href: unitAddress(run, result.layer, unit.unit), value: percent(unit.area),
-      body: [overlayTile(image), el("p", { className: "why" }, rarity(unit.share_above))],
-    });
-    for (const kind of ["mouseenter", "focusin"]) made.addEventListener(kind, () => overlay(unit));
-    return made;
-  }));
-  if (result.units.length) overlay(result.units[0]); else overlay(null);
-  slider.note.textContent = result.masks.note;
+  pinned = null;
+  overlay(null);
 });
 
-const rarity = (share) => share === 0 ? "Higher than all its activations on the data set." : `Only ${percent(share)} of its activations on the data set are higher.`;
-
-function overlayTile(image) {
-  const shape = maskOf(image);
-  const made = el("span", { className: "tile" }, el("img", { src: image.url, alt: "", decoding: "async" }), shape);
-  made.style.aspectRatio = `${processed.width} / ${processed.height}`;
-  return made;
+/** Show where a concept or unit is active; null: the segments. */
+function overlay(outline) {
+  canvas.dataset.show = outline === null ? "segments" : "mask";
+  $(".mask path", canvas).setAttribute("d", outline ?? "");
 }
+const masked = (event) => event.target.closest?.("[data-outline]");
+const outlineOf = (node) => node?.dataset.outline ?? null;
+for (const kind of ["mouseover", "focusin"])
+  answer.addEventListener(kind, (event) => overlay(outlineOf(masked(event) ?? pinned)));
+answer.addEventListener("mouseleave", () => overlay(outlineOf(pinned)));
+answer.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-outline]");
+  if (!button) return;
+  for (const other of $$("[aria-pressed=true]", answer)) other.setAttribute("aria-pressed", "false");
+  pinned = pinned === button ? null : button;
+  if (pinned?.hasAttribute("aria-pressed")) pinned.setAttribute("aria-pressed", "true");
+  overlay(outlineOf(pinned));
+});
 
-function overlay(unit) {
-  $("svg", canvas).setAttribute("viewBox", unit ? unit.view_box : "0 0 1 1");
-  $("path", canvas).setAttribute("d", unit ? unit.outline : "M0 0h1v1h-1z");
-  canvas.dataset.unit = unit ? unit.unit : "";
-  $(".point").title = unit ? `Bright: where unit ${unit.unit} (${labelText(unit)}) is active` : "";
-}
+const ablate = latest(async (current, chosen) => {
+  const what = chosen.dataset.type === "concept" ? { concept: chosen.value } : { units: [Number(chosen.value)] };
+  const page = await requestPage(`${address()}/ablation`, {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ layer: Number(form.layer.value), quantile: slider.value, ...what }),
+  });
+  if (current()) exchangeParts(page, ["classes"]);
+});
+answer.addEventListener("submit", (event) => {
+  event.preventDefault();
+  ablate(event.target.ablated.selectedOptions[0]);
+});
 
 const accept = latest(async (current, upload) => {
   $(".shown-count").textContent = "Running the network …";
@@ -78,6 +85,7 @@ const accept = latest(async (current, upload) => {
     cross.hidden = true;
     $("img", canvas).src = image.url;
     canvas.style.aspectRatio = `${image.width} / ${image.height}`;
+    answer.style.setProperty("--shape", `${image.width} / ${image.height}`);
     canvas.hidden = false;
     drop.classList.add("again");
     await explain();
@@ -117,7 +125,7 @@ form.run.addEventListener("change", () => {
   if (!file) state.image_index = ""; // the other run may have another data set
   processed = null;
   canvas.hidden = true;
-  $(".answer").hidden = true;
+  answer.hidden = true;
   chooseRun();
   if (!run.inference_unavailable) runAgain();
 });

@@ -43,6 +43,23 @@ export async function requestJson(address, options = {}) {
   return body;
 }
 
+/** Request a page, or parts of one, as a document; a failure becomes a RequestError with the server's message. */
+export async function requestPage(address, options = {}) {
+  const answer = await fetch(address, { ...options, headers: { Accept: "text/html", ...options.headers } });
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (!answer.ok) throw new RequestError($(".lead", page)?.textContent ?? `The server answered ${answer.status}.`);
+  return page;
+}
+
+/** Replace the elements of these parts by those of another page. */
+export function exchangeParts(page, names) {
+  for (const name of names) {
+    const other = $(`[data-part="${name}"]`, page);
+    if (other) $(`[data-part="${name}"]`).replaceWith(other);
+  }
+  document.dispatchEvent(new Event("parts"));
+}
+
 export const post = (address, body) =>
   requestJson(address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
@@ -97,26 +114,6 @@ export function tile(image, alt = "") {
   const shown = el("img", { src: image.url, alt, loading: "lazy", decoding: "async", width: 128, height: 128 });
   const made = el("span", { className: "tile" }, shown, drawn);
   return made;
-}
-
-export function labelText(unit) {
-  return unit.state === "dead" ? "dead" : (unit.label ?? "no concept");
-}
-
-/** A card of one unit: label, category, IoU, and the tiles or lines that are given. */
-export function card(unit, { colors, href, value, body = [] }) {
-  const node = el("article", {
-    className: `unit ${unit.state}`, data: { unit: unit.unit, label: unit.label ?? "" }, vars: { c: colorOf(colors, unit.category) },
-  });
-  node.append(
-    el("h3", {}, el("a", { href }, labelText(unit), el("span", { className: "unseen" }, `, unit ${unit.unit}`))),
-    el("p", { className: "line" },
-      el("span", { className: "number" }, String(unit.unit)),
-      unit.category && unit.state !== "dead" ? chip(colors, unit.category) : null,
-      value ? el("span", { className: "iou" }, value) : null),
-  );
-  node.append(...body);
-  return node;
 }
 
 /** The slider of quantiles: a logarithmic scale that snaps to the run's own quantiles. */

@@ -1,5 +1,5 @@
 // The controls of the report's pages in the explorer: they ask for the same page at other values, and exchange its parts.
-import { $, $$, LimitSlider, QuantileSlider, debounce, latest } from "./lib.js";
+import { $, $$, LimitSlider, QuantileSlider, debounce, latest, requestPage } from "./lib.js";
 
 const values = new URLSearchParams(location.hash.slice(1));
 const form = $("#controls");
@@ -9,10 +9,7 @@ async function ask(asked) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(asked))
     for (const each of [value].flat()) if (each !== "" && each !== undefined) query.append(name, each);
-  const answer = await fetch(`${location.pathname}?${query}`, { headers: { Accept: "text/html" } });
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  if (!answer.ok) throw new Error($(".lead", page)?.textContent ?? `The server answered ${answer.status}.`);
-  return { page, query };
+  return { page: await requestPage(`${location.pathname}?${query}`), query };
 }
 
 // The units of a layer lie in blocks of one request each. Only blocks near the screen hold their cards: the others are

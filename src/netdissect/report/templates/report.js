@@ -391,6 +391,33 @@
     land();
   });
 
+  // The snapshots of a training: the slider, or a column of the chart, chooses the one that is shown.
+  for (const course of document.querySelectorAll(".course")) {
+    const snapshots = [...course.querySelectorAll(".snapshot")];
+    const links = [...course.querySelectorAll(".steps-chart a")];
+    const slider = course.querySelector("input");
+    const show = (index) => {
+      slider.value = index;
+      course.querySelector("output").textContent = snapshots[index].dataset.step;
+      slider.setAttribute("aria-valuetext", `${snapshots[index].dataset.step} steps`);
+      snapshots.forEach((each, other) => { each.hidden = other !== index; });
+      links.forEach((each, other) => { if (other === index) each.setAttribute("aria-current", "step"); else each.removeAttribute("aria-current"); });
+    };
+    const named = () => snapshots.findIndex((each) => `#${each.id}` === location.hash);
+    course.querySelector(".course-slider").hidden = false;
+    slider.addEventListener("input", () => {
+      show(Number(slider.value));
+      history.replaceState(history.state, "", `#${snapshots[slider.value].id}`);
+    });
+    links.forEach((link, index) => link.addEventListener("click", (event) => {
+      event.preventDefault();
+      show(index);
+      history.replaceState(history.state, "", link.hash);
+    }));
+    addEventListener("hashchange", () => { if (named() >= 0) show(named()); });
+    show(named() >= 0 ? named() : snapshots.length - 1);
+  }
+
   // Keys.
   const dialog = document.querySelector(".keys");
   const help = document.querySelector(".help");
