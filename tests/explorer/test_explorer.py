@@ -72,12 +72,12 @@ def test_counts_are_those_of_the_result_at_the_nearest_quantile(
         values = {"quantile": quantile, "min_iou": min_iou}
         found = get(client, f"{RUN}/layers/{index}/counts", **{k: v for k, v in values.items() if v is not None})
         assert found["quantile"] == own
-        for counted, rule in zip(found["counts"], RULES, strict=True):
+        for shown, rule in zip(found["counts"], RULES, strict=True):
             (expected,) = [
                 entry.count for entry in pair.results[0].detectors(rule, min_iou)
                 if (entry.layer, entry.quantile) == (layer, own)
             ]  # fmt: skip
-            assert (counted["rule"], counted["detectors"], counted["unique_detectors"]) == (
+            assert (shown["rule"], shown["detectors"], shown["unique_detectors"]) == (
                 rule, dict(expected.detectors), dict(expected.unique_detectors)
             )  # fmt: skip
 
@@ -473,7 +473,7 @@ def test_a_page_and_its_json_show_the_same_units_masks_and_counts(client: TestCl
     assert f">{counted(counts['unique_detectors']['total'], 'unique detectors')}." in page
     unit = client.get("/r0/l1/u2.html", params={"quantile": 0.05}).text
     threshold = get(client, f"{RUN}/layers/1/units/2", quantile=0.05)["threshold"]["value"]
-    assert f"<dt>threshold</dt><dd>{threshold:.6g}</dd>" in unit
+    assert f">threshold</abbr></dt><dd>{threshold:.6g}</dd>" in unit
 
 
 def test_every_address_is_documented(client: TestClient) -> None:
