@@ -19,7 +19,9 @@ from corruption import snapshot
 from netdissect.concepts import ConceptData
 from netdissect.config import RULES, DissectConfig
 from netdissect.errors import ResultError
-from netdissect.report import pages, report, urls
+from netdissect.report import pages, report, unit_views, urls
+from netdissect.report.layer_tables import number_runs
+from netdissect.report.views import concept_views, run_views
 from netdissect.result import LayerResult, Result, count_difference, difference_sentence, load_result, save_result
 from netdissect.result.summary import interval_text, measured_count, null_text
 
@@ -98,17 +100,30 @@ def test_the_table_of_counts_shows_every_rule_and_quantile(folder: Path, result:
     assert "0.05, 0.1 (the report shows labels and masks at the first)" in Page(folder / "index.html").text
 
 
-def test_the_first_page_opens_with_the_best_detector_of_each_concept(folder: Path, result: Result) -> None:
-    index = Page(folder / "index.html")
+@pytest.mark.parametrize("limit", [0.04, 0.5])
+def test_the_first_page_opens_with_the_best_unit_of_each_concept(
+    result: Result, limit: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unit below the limit stands for its concept only where few concepts are detected."""
+    monkeypatch.setattr(unit_views, "LEAST_TILES", 2)
+    config = result.info.config.model_copy(update={"min_iou": limit})
+    runs = number_runs([replace(result, info=result.info.model_copy(update={"config": config}))])
+    (tmp_path / "index.html").write_text(pages.Pages(runs).index(run_views(runs), concept_views(runs)), "utf-8")
+    index = Page(tmp_path / "index.html")
     tiles = [attrs["href"] for tag, attrs in index.tags if tag == "a" and "/u" in attrs.get("href", "")]
     units = pl.concat(
-        layer.units.filter(pl.col("quantile") == 0.05, pl.col("iou") >= 0.04).with_columns(layer=pl.lit(number))
+        layer.units.filter(pl.col("quantile") == 0.05, pl.col("label").is_not_null()).with_columns(
+            layer=pl.lit(number), below=pl.col("iou") < limit
+        )
         for number, layer in enumerate(result.layers.values())
     )
-    best = units.sort("iou", descending=True).unique("label", keep="first", maintain_order=True)
-    assert tiles == [f"r0/l{row['layer']}/u{row['unit']}.html" for row in best.iter_rows(named=True)]
+    best = units.sort("below", -pl.col("iou")).unique("label", keep="first", maintain_order=True)
+    shown = best.filter((pl.int_range(pl.len()) < 2) | ~pl.col("below"))
+    assert shown["below"].any() == (limit == 0.5)
+    assert tiles == [f"r0/l{row['layer']}/u{row['unit']}.html" for row in shown.iter_rows(named=True)]
+    assert sum("below" in attrs.get("class", "") for tag, attrs in index.tags if tag == "li") == shown["below"].sum()
     drawn = [attrs for tag, attrs in index.tags if tag == "img"]
-    for row, image in zip(best.iter_rows(named=True), drawn, strict=True):
+    for row, image in zip(shown.iter_rows(named=True), drawn, strict=True):
         top = list(result.layers.values())[row["layer"]].top.filter(unit=row["unit"], rank=0)["image_index"].item()
         assert image["src"] == f"images/0/{top}.webp"
         assert image["loading"] == "lazy"

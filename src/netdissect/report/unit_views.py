@@ -24,6 +24,8 @@ from netdissect.scoring.number_text import iou_text
 
 PAGE_IMAGES, CARD_IMAGES, CONCEPT_IMAGES = 25, 6, 4
 """Top images of a unit on its own page, on its card in a layer's page, and on a concept's page."""
+LEAST_TILES = 12
+"""Where fewer concepts are detected, the first page has tiles of units below the limit, too."""
 RUNNERS_UP = 4
 TOP_BAND, RANDOM_BAND = "top", "at random"
 """Titles of a unit's images over its range that are at no percentile."""
@@ -212,7 +214,7 @@ class UnitDetail:
 
 @dataclass(frozen=True)
 class WallTile:
-    """A detected concept: its best detector in the layers of the networks, and that unit's first image."""
+    """A concept: the best unit with its label in the layers of the networks, and that unit's first image."""
 
     concept: ConceptView
     best: MatchingUnit
@@ -290,13 +292,12 @@ def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> Unit
 def wall_tiles(concepts: Sequence[ConceptView]) -> list[WallTile]:
     """Return a tile for each concept that a unit with a page detects, the highest IoU first.
 
-    Units of virtual layers are no units of a network: they are left out.
+    Where few concepts are detected, units below the limit follow under their labels. Units of virtual layers are no
+    units of a network: they are left out.
     """
-    detectors = (
-        (concept, next((each for each in concept.best if each.detector and each.url and not _virtual(each)), None))
-        for concept in concepts
-    )
-    best = sorted(((concept, each) for concept, each in detectors if each), key=lambda pair: -pair[1].iou)
+    labeled = [(concept, unit) for concept in concepts if (unit := _best_labeled(concept))]
+    ranked = sorted(labeled, key=lambda pair: (not pair[1].detector, -pair[1].iou))
+    best = [pair for rank, pair in enumerate(ranked) if pair[1].detector or rank < LEAST_TILES]
     chosen: dict[tuple[int, int], set[int]] = {}
     for _, each in best:
         chosen.setdefault((each.run.index, each.index), set()).add(each.unit)
@@ -304,6 +305,12 @@ def wall_tiles(concepts: Sequence[ConceptView]) -> list[WallTile]:
     tables = {(run, index): LayerTables(runs[run], index, chosen=units) for (run, index), units in chosen.items()}
     images = (_top_images(tables[each.run.index, each.index], each.unit, 1) for _, each in best)
     return [WallTile(concept, each, first[0]) for (concept, each), first in zip(best, images, strict=True) if first]
+
+
+def _best_labeled(concept: ConceptView) -> MatchingUnit | None:
+    """Return the best unit with this label: a detector if there is one."""
+    units = [each for each in concept.best if each.label == concept.concept and each.url and not _virtual(each)]
+    return next((each for each in units if each.detector), units[0] if units else None)
 
 
 def _virtual(unit: MatchingUnit) -> bool:
