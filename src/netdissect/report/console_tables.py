@@ -186,7 +186,7 @@ def concepts(result: Result, quantile: float | None = None) -> TextTable:
     columns = [
         Column("concept", "text", key=True),
         Column("category", "text", styles=category_colors(result.info.data.categories)),
-        *map(Column, ("images", "pixel share")),
+        *map(Column, ("images", "pixels")),
         *(Column(f"attainable IoU at {each:g}") for each in attainable.values()),
         *map(Column, result.layers),
     ]
@@ -202,7 +202,7 @@ def concepts(result: Result, quantile: float | None = None) -> TextTable:
         for row in result.concepts.sort("pixel_share", descending=True).iter_rows(named=True)
     ]
     notes = [
-        "pixel share: of the images annotated in its category; attainable: the largest IoU a mask can reach; below "
+        "pixels: share of the images annotated in its category; attainable: the largest IoU a mask can reach; below "
         "each layer: units that detect the concept."
     ]
     return TextTable(columns, rows, notes=notes)
