@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.compose_config import Operator
 from netdissect.concepts import Labels
 from netdissect.concepts.label_sets import LabelSetMap
 from netdissect.jit import compiled
-from netdissect.scoring.formulas import Formula, LabelSetTable, Operator
+from netdissect.scoring.formulas import Formula, LabelSetTable
 
 SIDE = 112
 CELL = 8

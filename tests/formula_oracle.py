@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.compose_config import Operator
 from netdissect.concepts import Labels
 from netdissect.concepts.label_sets import LabelSetMap
 from netdissect.scoring.formulas import (
@@ -15,7 +16,6 @@ from netdissect.scoring.formulas import (
     FormulaResult,
     FormulaSearch,
     LabelSetTable,
-    Operator,
     SearchOptions,
 )
 

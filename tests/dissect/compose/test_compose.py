@@ -1,7 +1,9 @@
 """Formulas of a run: their numbers by sets of pixels, resumption, the null, and what is refused."""
 
+import importlib
 import re
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +12,17 @@ import polars as pl
 import pytest
 
 import netdissect
-from netdissect.dissect.compose import permuted_rows
+from netdissect.dissect.compose import permuted_rows, unit_search
 from netdissect.dissect.reload import data_of
 from netdissect.errors import ConfigError, ResultError
+from netdissect.progress import Display
 from netdissect.result import Result
+from netdissect.result.folder_lock import lock_folder
 from netdissect.result.formulas.formula_result import Formulas, load_formulas, main_formulas
+from netdissect.scoring.formulas.image_rows import MaskRows
 from netdissect.scoring.statistics.holdout import is_held_out
+
+compose_module = importlib.import_module("netdissect.dissect.compose.compose")
 
 Pixels = list[tuple[frozenset[str], bool]]
 
@@ -195,13 +202,17 @@ def test_permuted_masks_are_those_of_images_of_the_same_stratum(
     assert again.permuted.equals(found.permuted)
 
 
-def test_what_cannot_be_composed_is_refused_with_a_remedy(run: Result) -> None:
+def test_what_cannot_be_composed_is_refused_with_a_remedy(run: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit_search, "MAX_WEIGHTS", 1_000_000)
     for options, message in (
         ({"unit": 9}, r"the layer 'wide_relu' has 4 units, 0 to 3; there is no unit 9"),
         ({"layer": "wide"}, r"the run has no layer 'wide'"),
         ({"operators": "xor"}, r"netdissect.compose\(\): operators .*See help\(netdissect.compose\)"),
         ({"lenght": 2}, r"netdissect.compose\(\) has no option 'lenght'.*length"),
         ({"length": 6}, r"netdissect.compose\(\): length .*"),
+        ({"quantile": 0.1}, r"the run has no quantile 0.1; it has 0.05, 0.2"),
+        ({"holdout": 1e-9}, r"holds out 0 of 40 images; .*--holdout 0.5"),
+        ({"bootstrap": 100_000}, r"40 images in 100,000 replicates, which takes 4 MB .*--bootstrap 25000"),
     ):
         with pytest.raises((ConfigError, ResultError), match=message):
             netdissect.compose(run, **options)
@@ -214,3 +225,94 @@ def test_a_layer_without_a_mask_is_refused(run: Result, monkeypatch: pytest.Monk
     layers = {"fc": replace(run.layer("fc"), statistics={"masks": empty})}
     with pytest.raises(ResultError, match=r"no unit has a mask at the quantile 0.05: all are dead there"):
         netdissect.compose(replace(run, origin=None, layers=layers))
+
+
+def copied(run: Result, folder: Path) -> Result:
+    shutil.copytree(folder_of(run), folder, ignore=shutil.ignore_patterns("formulas"))
+    return netdissect.load_result(folder)
+
+
+def test_a_folder_that_cannot_be_written_or_is_in_use_is_refused(run: Result, tmp_path: Path) -> None:
+    other = copied(run, tmp_path / "run")
+    formulas = tmp_path / "run" / "formulas"
+    formulas.touch()
+    with pytest.raises(ResultError, match=r"formulas cannot be written .*run the same command again"):
+        netdissect.compose(other)
+    formulas.unlink()
+    formulas.mkdir()
+    lock = lock_folder(formulas)
+    with pytest.raises(ResultError, match=r"run is being written by process \d+"):
+        netdissect.compose(other)
+    lock.release()
+
+
+def test_a_damaged_list_of_tables_is_named(run: Result, found: Formulas, tmp_path: Path) -> None:
+    shutil.copytree(folder_of(run), tmp_path / "run")
+    other = netdissect.load_result(tmp_path / "run")
+    (tmp_path / "run" / "formulas" / "formulas-0").mkdir()
+    (tmp_path / "run" / "formulas" / "formulas-0" / "tables.json").write_text("{}")
+    with pytest.raises(ResultError, match=r"formulas-0/tables.json is missing or damaged .*remove the folder"):
+        load_formulas(other)
+
+
+def test_a_run_that_is_replaced_meanwhile_gets_no_formulas_of_the_other(run: Result, tmp_path: Path) -> None:
+    other = copied(run, tmp_path / "run")
+
+    def replaced(stage: str, done: int, total: int | None) -> None:
+        (tmp_path / "run" / "run.json").touch()
+
+    with pytest.raises(ResultError, match=r"run.json was replaced, changed or removed"):
+        netdissect.compose(other, progress=replaced, bootstrap=0)
+    netdissect.compose(netdissect.load_result(tmp_path / "run"), bootstrap=0, length=1)
+    config = other.info.config.model_copy(update={"batch_size": 3})
+    another = replace(other, info=other.info.model_copy(update={"config": config}))
+    assert len(load_formulas(other)) == 1
+    assert not load_formulas(another)
+
+
+def test_the_time_is_told_after_the_first_units_and_before_the_null(
+    run: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose_module, "FIRST_UNITS", 4)
+    lines = []
+
+    class Lines(Display):
+        def line(self, text: str) -> None:
+            lines.append(text)
+
+    netdissect.compose(replace(run, origin=None), bootstrap=0, length=1, permutations=2, quantile=0.2, progress=Lines())
+    assert re.fullmatch(r"about \d+ s for the other 3 units", lines[2])
+    assert re.fullmatch(r"null of wide_relu: 4 units in 2 permutations, 8 searches; about \d+ s", lines[3])
+
+
+def test_an_interruption_ends_the_searches_of_other_threads(
+    run: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, ended = copied(run, tmp_path / "run"), []
+
+    def endless(searches: unit_search.UnitSearches, _: object) -> dict[str, object]:
+        begin = time.monotonic()
+        while not searches.whole.search.stopped and time.monotonic() < begin + 5:
+            time.sleep(0.001)
+        ended.append(searches.whole.search.stopped)
+        return {}
+
+    search = unit_search.UnitSearches.record
+
+    def record(searches: unit_search.UnitSearches, of_unit: MaskRows) -> dict[str, object]:
+        return endless(searches, of_unit) if of_unit.units.any() else search(searches, of_unit)  # the first: unit 0
+
+    def interrupt(stage: str, done: int, total: int | None) -> None:
+        if stage == "formulas":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(unit_search.UnitSearches, "record", record)
+    with pytest.raises(KeyboardInterrupt):
+        netdissect.compose(other, bootstrap=0, quantile=0.2, progress=interrupt, workers=2)
+    assert ended
+    assert all(ended)
+    monkeypatch.undo()
+    stages = []
+    resumed = netdissect.compose(other, bootstrap=0, quantile=0.2, progress=lambda *each: stages.append(each))
+    assert stages[0] == ("formulas", 2, 7)
+    assert resumed.units.height == 7

@@ -6,13 +6,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from formula_oracle import OPERATORS, as_table, beam_of_2020, best_formula, check_search, draw_images
+from netdissect.compose_config import Operator
 from netdissect.errors import ConfigError
 from netdissect.scoring.formulas import (
     ActiveRows,
     Formula,
     FormulaSearch,
     LabelSetTable,
-    Operator,
     ScoredFormula,
     SearchOptions,
 )
@@ -86,6 +86,27 @@ def test_a_mask_that_no_concept_meets_has_no_formula() -> None:
     for active in (ActiveRows.of([], []), ActiveRows.of([0], [2])):
         result = FormulaSearch(table).find(active)
         assert (result.best, result.concept, result.optimal, result.iou_upper_bound) == (None, None, True, 0)
+
+
+def test_one_concept_is_its_own_formula_and_proven() -> None:
+    table = LabelSetTable.of(np.array([-1, 0]), [[], [1]], [1, 1], np.array([5, 4]))
+    result = FormulaSearch(table).find(ActiveRows.of([1], [3]))
+    assert result.best == result.concept == ScoredFormula(Formula((1,)), 3, 4)
+    assert result.optimal
+
+
+def test_of_concepts_that_cover_the_same_rows_the_first_label_id_is_named() -> None:
+    sets = [[], [1], [3], [1, 3], [3, 4]]
+    of_synonyms = [[label for each in labels for label in ((1, 2) if each == 1 else (each,))] for labels in sets]
+    active = ActiveRows.of([1, 2, 3], [4, 3, 1])
+    found = []
+    for rows in (sets, of_synonyms):
+        table = LabelSetTable.of(np.array([-1, 0, 0, 0, 0]), rows, [1] * 5, np.array([9, 5, 4, 3, 2]))
+        order = [int(np.flatnonzero(table.pixels == pixels)[0]) for pixels in (5, 4, 3)]
+        result = FormulaSearch(table).find(ActiveRows.of(np.array(order)[active.rows - 1], active.active))
+        found.append((result.best, result.concept, result.optimal))
+    assert found[0] == found[1]
+    assert found[0][0] == ScoredFormula(Formula((1, 3, 4), ("or", "and-not")), 8, 12)
 
 
 @pytest.mark.parametrize(

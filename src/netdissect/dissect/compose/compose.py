@@ -5,10 +5,12 @@
 Source: Mu and Andreas 2020 (formulas), with proofs, hold-out and intervals that they do not have.
 """
 
+import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Unpack
@@ -20,7 +22,14 @@ from netdissect.compose_config import ComposeConfig
 from netdissect.concepts import ConceptData
 from netdissect.config import Execution
 from netdissect.dissect.compose.compose_options import ComposeOptions
-from netdissect.dissect.compose.label_set_pass import LabelSetPass, LabelSets, chosen_quantile, kept_masks
+from netdissect.dissect.compose.label_set_pass import (
+    RESUMES,
+    LabelSetPass,
+    LabelSets,
+    check_memory,
+    chosen_quantile,
+    kept_masks,
+)
 from netdissect.dissect.compose.permuted_rows import PermutedRows
 from netdissect.dissect.compose.unit_log import UnitLog
 from netdissect.dissect.compose.unit_search import UnitSearches
@@ -28,9 +37,11 @@ from netdissect.dissect.cost_plan import size_text
 from netdissect.dissect.reload import data_of
 from netdissect.errors import ConfigError, ResultError
 from netdissect.keywords import read_fields, takes_fields
+from netdissect.paths import writing
 from netdissect.progress import Display, ShowProgress, shown
 from netdissect.result import Result
-from netdissect.result.formulas.formula_result import ESTABLISHED, KIND, Formulas, formula_folder
+from netdissect.result.folder_lock import lock_folder
+from netdissect.result.formulas.formula_result import ESTABLISHED, KIND, Formulas, formula_folder, run_digest
 from netdissect.result.formulas.formula_schema import FORMULAS, PERMUTED
 from netdissect.result.formulas.table_folder import TableFolder
 from netdissect.result.result import check_is_run
@@ -40,6 +51,7 @@ from netdissect.scoring.statistics.multiple_testing import adjust_pvalues
 FORMAT = 1
 STAGE, NULL_STAGE = "formulas", "null"
 NULL_UNITS = 32  # drawn from each layer
+FIRST_UNITS = 10  # by which the time of the others is estimated
 # Measured on real layers: rows of a unit's masks for each run of its pixels, and bytes of each on disk and in memory.
 ENTRIES_OF_RUN, ENTRY_BYTES, ENTRY_MEMORY = 0.35, 3, 48
 
@@ -88,8 +100,11 @@ def compose(
             if result.origin is None
             else formula_folder(result.origin.folder)
         )
-        search = Composition(result, config, data_of(result.info, data_root), folder, execution or Execution(), display)
-        return search.run()
+        data = data_of(result.info, data_root)
+        with writing(folder, RESUMES):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.callback(lock_folder(folder).release)
+        return Composition(result, config, data, folder, execution or Execution(), display).run()
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +140,8 @@ class Composition:
     @property
     def layers(self) -> list[str]:
         """Names of the layers."""
-        return [self.result.layer(name).info.name for name in self.config.layers or self.result.layers]
+        names = self.config.layers or self.result.layers
+        return list(dict.fromkeys(self.result.layer(name).info.name for name in names))
 
     def run(self) -> Formulas:
         """Search all units that are not in the log yet, and write the tables."""
@@ -133,12 +149,14 @@ class Composition:
         label_set_pass = LabelSetPass(self.result, self.data, self.quantile, self.parent, self.execution, self.display)
         self._announce_pass(label_set_pass)
         tables = label_set_pass.tables(self.layers)
+        self.result.check_unchanged()
         folder = self._folder(tables)
         log = UnitLog(folder.path / "units.log")
         searches = UnitSearches.of(self.config, tables.image_rows(), self.data)
         self._search(keys, tables, searches, log)
         if self.config.permutations:
             self._search_permuted(tables, searches, log)
+        self.result.check_unchanged()
         return self._write(folder, log, {*keys})
 
     def _units(self, layer: str) -> Sequence[int]:
@@ -147,7 +165,7 @@ class Composition:
         for unit in self.config.units or ():
             if unit >= units:
                 raise ConfigError(f"the layer {layer!r} has {units} units, 0 to {units - 1}; there is no unit {unit}.")
-        return self.config.units or range(units)
+        return list(dict.fromkeys(self.config.units or range(units)))
 
     def _announce_pass(self, label_set_pass: LabelSetPass) -> None:
         """Say what the pass over the images takes before it begins."""
@@ -156,6 +174,7 @@ class Composition:
             masks = [kept_masks(self.result, layer, self.quantile) for layer in missing]
             runs = sum(table.select(pl.len()).collect().item() for table in masks)
             entries = ENTRIES_OF_RUN * runs
+            check_memory(int(ENTRY_MEMORY * entries), runs)
             self.display.line(
                 f"label sets of {len(self.data):,} images under {runs:,} runs of mask pixels of "
                 f"{len(missing)} layer{'s' if len(missing) > 1 else ''}; about {size_text(ENTRY_MEMORY * entries)} in "
@@ -163,31 +182,40 @@ class Composition:
             )
 
     def _folder(self, tables: LabelSets) -> TableFolder:
-        made_from = {"format": FORMAT, "label_sets": tables.folder.path.name, "quantile": self.quantile}
+        made_from = {"format": FORMAT, "run": run_digest(self.result), "quantile": self.quantile}
+        made_from |= {"label_sets": tables.folder.path.name}
         return TableFolder(self.parent, KIND, made_from | {"config": self.config.search_inputs})
 
     def _search(self, keys: Sequence[tuple[str, int]], tables: LabelSets, searches: UnitSearches, log: UnitLog) -> None:
         """Search the units that are not in the log, several at a time."""
         todo = [key for key in keys if key not in log.records]
-        if not todo:
-            return
-        masks = {layer: _by_unit(tables.mask_rows(layer).collect()) for layer in {layer for layer, _ in todo}}
-        if not any(len(masks[layer].of(unit).units) for layer, unit in todo) and not log.records:
+        if todo:
+            searches.check()
+            self._announce_search(todo, searches)
+            searches.prepare()
+        units, begin = self._masks(todo, tables), time.monotonic()
+        with closing(searches.each(lambda unit: searches.record(unit[1]), units)) as found:
+            for done, (key, record) in enumerate(zip(todo, found, strict=True), 1):
+                log.append(key, record)
+                self.display(STAGE, len(keys) - len(todo) + done, len(keys))
+                if done == 2:  # the first two load the compiled loops
+                    begin = time.monotonic()
+                if done == FIRST_UNITS < len(todo):
+                    seconds = (time.monotonic() - begin) / (FIRST_UNITS - 2) * (len(todo) - done)
+                    self.display.line(f"about {_time_text(seconds)} for the other {len(todo) - done:,} units")
+        if not any(log.records[key]["mask_pixels"] for key in keys):
             raise ResultError(
                 f"no unit has a mask at the quantile {self.quantile:g}: all are dead there, and no formula describes "
                 "an empty mask. Name other layers or units, or repeat the run at a larger quantile."
             )
-        self._announce_search(todo, searches)
-        searches.prepare()
-        with ThreadPoolExecutor(self.config.workers) as pool:
-            found = pool.map(lambda key: searches.record(masks[key[0]].of(key[1])), todo)
-            try:
-                for done, (key, record) in enumerate(zip(todo, found, strict=True), 1):
-                    log.append(key, record)
-                    self.display(STAGE, len(keys) - len(todo) + done, len(keys))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+
+    def _masks(self, keys: Sequence[tuple[str, int]], tables: LabelSets) -> Iterator[tuple[tuple[str, int], MaskRows]]:
+        """Yield the masks of some units; those of one layer are in memory at a time."""
+        for layer, of_layer in groupby(keys, itemgetter(0)):
+            frame = tables.mask_rows(layer).collect()
+            rows = MaskRows(*(frame[name].to_numpy() for name in ("unit", "image_index", "row", "active")))
+            for key in of_layer:
+                yield key, rows.of_unit(key[1])
 
     def _announce_search(self, todo: Sequence[tuple[str, int]], searches: UnitSearches) -> None:
         limit, count = self.config.time_limit, 1 if self.config.holdout is None else 2
@@ -208,13 +236,22 @@ class Composition:
                 units, masks, searches.images, tables.label_reader(self.execution), self.config.stats_seed, self.display
             )
             done = len(units) * (len(permutations) - len(todo))
-            with ThreadPoolExecutor(self.config.workers) as pool:
-                drawn = rows.active(todo) if units else iter(())
-                found = pool.map(lambda each: (each[:2], searches.null_record(each[2])), drawn)
+            self._announce_null(layer, [log.records[layer, unit]["seconds"] for unit in units], len(todo))
+            drawn = rows.active(todo) if units else iter(())
+            with closing(searches.each(lambda each: (each[:2], searches.null_record(each[2])), drawn)) as found:
                 for (permutation, unit), record in found:
                     log.append((layer, unit, permutation), record)
                     done += 1
                     self.display(f"{NULL_STAGE} {layer}", done, total)
+
+    def _announce_null(self, layer: str, seconds: Sequence[float], permutations: int) -> None:
+        """Say how long the null takes, if a search of a permuted mask takes as long as that of the mask."""
+        if permutations and seconds:
+            estimate = sum(seconds) * permutations / self.config.workers
+            self.display.line(
+                f"null of {layer}: {len(seconds)} units in {permutations:,} permutations, "
+                f"{len(seconds) * permutations:,} searches; about {_time_text(estimate)}"
+            )
 
     def _drawn(self, layer: str, log: UnitLog) -> list[int]:
         """Draw units with a formula, at most 32, rising."""
@@ -272,17 +309,7 @@ def _q_values(values: pl.Series) -> pl.Series:
     return pl.Series(adjusted).fill_nan(None)
 
 
-@dataclass(frozen=True)
-class _MasksByUnit:
-    """The active pixels of one layer, by unit."""
-
-    rows: MaskRows
-
-    def of(self, unit: int) -> MaskRows:
-        """Return those of one unit."""
-        start, stop = np.searchsorted(self.rows.units, [unit, unit + 1])
-        return MaskRows(*(array[start:stop] for array in self.rows))
-
-
-def _by_unit(frame: pl.DataFrame) -> _MasksByUnit:
-    return _MasksByUnit(MaskRows(*(frame[name].to_numpy() for name in ("unit", "image_index", "row", "active"))))
+def _time_text(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

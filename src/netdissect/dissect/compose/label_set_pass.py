@@ -6,6 +6,7 @@ Blocks are kept until all are counted, so that an interrupted pass resumes; they
 """
 
 import io
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ import polars as pl
 from netdissect.checksums import json_digest, strip_checksum
 from netdissect.concepts import ConceptData
 from netdissect.config import Execution, Progress
+from netdissect.dissect.cost_plan import size_text
 from netdissect.dissect.label_reader import LabelReader
 from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.errors import ConfigError, ResultError
 from netdissect.paths import writing
 from netdissect.result import Result
 from netdissect.result.files import write_whole
+from netdissect.result.formulas.formula_result import run_digest
 from netdissect.result.formulas.formula_schema import IMAGE_LABEL_SETS, LABEL_SETS, MASK_ROWS
 from netdissect.result.formulas.table_folder import TableFolder
 from netdissect.scoring import ImageLabels
@@ -38,6 +41,7 @@ BLOCK = 512  # images that are counted together, and again after an interruption
 STAGE = "label sets"
 FORMAT = 1
 KIND = "label-sets"
+RESUMES = "Free space and run the same command again: what was finished is kept."
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,26 @@ def chosen_quantile(run: Result, quantile: float | None) -> float:
     return quantiles[0] if quantile is None else quantile
 
 
+def check_memory(needed: int, runs: int) -> None:
+    """Check that the masks fit into the memory of the machine, where the system tells its size.
+
+    Raises
+    ------
+    ResultError
+        If they do not.
+    """
+    try:
+        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return
+    if needed > present > 0:
+        raise ResultError(
+            f"the masks have {runs:,} runs of pixels, whose counts by label set take about {size_text(needed)} of "
+            f"memory; this machine has {size_text(present)}. Search fewer layers at a time (--layer), or repeat the "
+            "run with fewer images (--max-images) or a smaller quantile."
+        )
+
+
 @dataclass(frozen=True)
 class LabelSetPass:
     """The pass over the images of a run that makes the tables of label sets.
@@ -149,8 +173,8 @@ class LabelSetPass:
     @property
     def folder(self) -> TableFolder:
         """The folder of the tables."""
-        run_digest = json_digest(self.run.info.model_dump(mode="json"))
-        return TableFolder(self.parent, KIND, {"format": FORMAT, "run": run_digest, "quantile": self.quantile})
+        inputs = {"format": FORMAT, "run": run_digest(self.run), "quantile": self.quantile}
+        return TableFolder(self.parent, KIND, inputs)
 
     def missing(self, layers: Sequence[str]) -> list[str]:
         """Return the layers that have no table yet."""
@@ -171,10 +195,11 @@ class LabelSetPass:
         if missing:
             masks = {layer: kept_masks(self.run, layer, self.quantile) for layer in missing}
             blocks = self.folder.path / f"blocks-{json_digest({'layers': missing})[:8]}"
-            blocks.mkdir(parents=True, exist_ok=True)
+            with writing(blocks, RESUMES):
+                blocks.mkdir(parents=True, exist_ok=True)
             paths = list(self._count(masks, blocks))
             self._join(found, missing, paths)
-            shutil.rmtree(blocks)
+            shutil.rmtree(blocks, ignore_errors=True)
         return found
 
     def _count(self, masks: Mapping[str, pl.LazyFrame], folder: Path) -> Iterator[Path]:
@@ -254,7 +279,7 @@ def _write_block(path: Path, image_rows: ImageRows, mask_rows: Sequence[MaskRows
     arrays |= {name: getattr(image_rows, attribute) for name, attribute in _ENTRIES.items()}
     for index, of_layer in enumerate(mask_rows):
         arrays |= {f"{index}.{name}": array for name, array in of_layer._asdict().items()}
-    with writing(path, "Free space and run the same command again: what was finished is kept."):
+    with writing(path, RESUMES):
         write_whole(path, lambda file: np.savez(file, **arrays), checksum=True)
 
 

@@ -41,11 +41,12 @@ class UnitLog:
         self.path, self.records = path, dict[tuple[Any, ...], Record]()
         if not path.exists():
             return
-        content = path.read_bytes()
-        end = content.rfind(b"\n") + 1
-        if end < len(content):
-            with path.open("r+b") as file:
-                file.truncate(end)
+        with writing(path, "Make it a file that can be read and written, or remove it."):
+            content = path.read_bytes()
+            end = content.rfind(b"\n") + 1
+            if end < len(content):
+                with path.open("r+b") as file:
+                    file.truncate(end)
         for index, line in enumerate(content[:end].splitlines()):
             record = _parsed(line)
             if record is None:

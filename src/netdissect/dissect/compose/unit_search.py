@@ -1,21 +1,30 @@
 """The formula of one unit: the best one on all images, and what one chosen on some images explains on the others."""
 
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from netdissect.compose_config import ComposeConfig
 from netdissect.concepts import ConceptData
+from netdissect.dissect.cost_plan import size_text
+from netdissect.errors import ConfigError
 from netdissect.scoring.formulas import ActiveRows, Formula, FormulaResult, FormulaSearch, ScoredFormula, SearchOptions
 from netdissect.scoring.formulas.image_rows import ImageRows, MaskRows
 from netdissect.scoring.statistics.bootstrap import Weights, poisson_weights
 from netdissect.scoring.statistics.formula_gain import FormulaPixels, paired_gain, percentile_interval
 from netdissect.scoring.statistics.holdout import is_held_out
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MAX_WEIGHTS = 10**9  # bytes of the weights of the bootstrap
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -99,6 +108,49 @@ class UnitSearches:
         if self.config.holdout is None:
             return self.whole
         return SearchedImages.of(self.images, ~self.heldout, self.config)
+
+    def check(self) -> None:
+        """Check that the statistics can be had.
+
+        Raises
+        ------
+        ConfigError
+            If no image is on one side of the hold-out, or the weights of the bootstrap take more than 1 GB.
+        """
+        held, share = int(self.heldout.sum()), self.config.holdout
+        if share is not None and not 0 < held < self.count:
+            raise ConfigError(
+                f"a hold-out of {share:g} holds out {held:,} of {self.count:,} images; formulas are chosen on the "
+                "others and scored on these, so both need some. Use another share (--holdout 0.5) or none (in Python "
+                "holdout=None)."
+            )
+        if self.count * self.config.bootstrap > MAX_WEIGHTS:
+            raise ConfigError(
+                f"the bootstrap weighs {self.count:,} images in {self.config.bootstrap:,} replicates, which takes "
+                f"{size_text(self.count * self.config.bootstrap)} of memory; at most {size_text(MAX_WEIGHTS)} are "
+                f"taken. Use fewer replicates: --bootstrap {MAX_WEIGHTS // self.count}."
+            )
+
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+        """Apply a function that searches to each item, in threads, and yield what it returns, in order.
+
+        After an error or an interruption the searches that other threads still run end at once.
+        """
+        pending = deque[Future[R]]()
+        with ThreadPoolExecutor(self.config.workers) as pool:
+            try:
+                for item in items:
+                    pending.append(pool.submit(function, item))
+                    if len(pending) > self.config.workers:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            except BaseException:
+                for future in pending:
+                    future.cancel()
+                for images in (self.whole, self.selection):
+                    images.search.stop()
+                raise
 
     @cached_property
     def weights(self) -> Weights:

@@ -59,6 +59,7 @@ def draw_gains(series: Mapping[str, pl.DataFrame], width: float) -> Figure:
         (handles[name],) = axes.plot(
             across, up, color=color, marker=marker, markersize=4.5, linewidth=1.2, linestyle=line
         )
+    axes.set_xlim(-0.5, len(layers) - 0.5)
     figure.set_figheight(HEIGHT + name_ticks(axes, range(len(layers)), layers, 72 * width - MARGIN))
     axes.set_ylabel("gain in held-out IoU", color=INK, fontsize=TEXT)
     axes.tick_params(axis="y", labelsize=SMALL)

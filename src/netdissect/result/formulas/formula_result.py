@@ -13,6 +13,7 @@ import polars as pl
 import scipy.special
 from pydantic import ValidationError
 
+from netdissect.checksums import json_digest
 from netdissect.compose_config import ComposeConfig
 from netdissect.errors import ResultError
 from netdissect.result.formulas.formula_schema import FORMULAS, PERMUTED
@@ -140,6 +141,11 @@ def formula_folder(run: Path) -> Path:
     return run / FORMULA_FOLDER
 
 
+def run_digest(result: Result) -> str:
+    """Return what names the tables of a run: those of another run that was in its folder are not its own."""
+    return json_digest(result.info.model_dump(mode="json"))
+
+
 def load_formulas(result: Result) -> list[Formulas]:
     """Read all formulas of a run: those of most units first, and of equally many the newest.
 
@@ -152,7 +158,8 @@ def load_formulas(result: Result) -> list[Formulas]:
         return []
     lists = formula_folder(result.origin.folder).glob(f"{KIND}-*/tables.json")
     newest = sorted(lists, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    found = [Formulas.open(TableFolder.open(path.parent, KIND)) for path in newest]
+    folders = [TableFolder.open(path.parent, KIND) for path in newest]
+    found = [Formulas.open(folder) for folder in folders if folder.inputs.get("run") == run_digest(result)]
     return sorted(found, key=lambda formulas: -formulas.units.height)
 
 

@@ -10,7 +10,7 @@ Sources: Mu and Andreas 2020 :cite:p:`mu2020compositional` (the formulas, the be
 """
 
 from netdissect.scoring.formulas.active_rows import ActiveRows
-from netdissect.scoring.formulas.formula import Formula, Operator
+from netdissect.scoring.formulas.formula import Formula
 from netdissect.scoring.formulas.label_set_table import LabelSetTable
 from netdissect.scoring.formulas.search import FormulaResult, FormulaSearch, ScoredFormula, SearchOptions
 
@@ -20,7 +20,6 @@ __all__ = [
     "FormulaResult",
     "FormulaSearch",
     "LabelSetTable",
-    "Operator",
     "ScoredFormula",
     "SearchOptions",
 ]

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.scoring.formulas.formula import OPERATORS, Formula, Operator
+from netdissect.compose_config import OPERATORS, Operator
+from netdissect.scoring.formulas.formula import Formula
 from netdissect.scoring.formulas.label_set_table import Ints
 
 Floats = npt.NDArray[np.float64]

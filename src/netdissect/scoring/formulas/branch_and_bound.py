@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from netdissect.compose_config import OPERATORS, Operator
 from netdissect.scoring.formulas.extension_kernel import (
     AND,
     AND_NOT,
@@ -17,7 +18,7 @@ from netdissect.scoring.formulas.extension_kernel import (
     extend_twice,
     step_bounds,
 )
-from netdissect.scoring.formulas.formula import OPERATORS, Formula, Operator
+from netdissect.scoring.formulas.formula import Formula
 from netdissect.scoring.formulas.label_set_table import Bools, Ints
 from netdissect.scoring.formulas.unit_counts import UnitCounts
 

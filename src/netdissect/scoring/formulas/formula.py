@@ -6,8 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from netdissect.compose_config import OPERATORS as OPERATORS
-from netdissect.compose_config import Operator as Operator
+from netdissect.compose_config import OPERATORS, Operator
 from netdissect.scoring.formulas.label_set_table import Bools, LabelSetTable
 
 

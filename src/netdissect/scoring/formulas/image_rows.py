@@ -52,6 +52,11 @@ class MaskRows(NamedTuple):
         """Return the same entries in a merged table; see `LabelSetTable.merge`."""
         return self._replace(rows=new_rows[self.rows].astype(np.uint32))
 
+    def of_unit(self, unit: int) -> Self:
+        """Return the entries of one unit."""
+        start, stop = np.searchsorted(self.units, [unit, unit + 1])
+        return type(self)(*(array[start:stop] for array in self))
+
     def of_images(self, chosen: Bools, new_rows: Ints) -> ActiveRows:
         """Sum the entries of one unit over the chosen images, bool (images,), in a table with other rows."""
         entries = chosen[self.image_index]

@@ -8,12 +8,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from netdissect.compose_config import OPERATORS, Operator
 from netdissect.errors import ConfigError
 from netdissect.scoring.formulas.active_rows import ActiveRows
 from netdissect.scoring.formulas.beam import Candidate, Extensions, beam_search
 from netdissect.scoring.formulas.branch_and_bound import Branches, Incumbent
 from netdissect.scoring.formulas.counted_rows import CountedRows
-from netdissect.scoring.formulas.formula import OPERATORS, Formula, Operator
+from netdissect.scoring.formulas.formula import Formula
 from netdissect.scoring.formulas.label_set_table import LabelSetTable
 from netdissect.scoring.formulas.unit_counts import UnitCounts
 
@@ -126,6 +127,7 @@ class FormulaSearch:
         _check(options)
         self.table, self.options = table, options
         self._counted: dict[int, CountedRows] = {}
+        self._stopped = False
         bits = [1 << int(category) for category in np.unique(table.category_of[table.category_of >= 0])]
         self._combinations = [0]
         if options.restriction == "annotated":
@@ -142,6 +144,15 @@ class FormulaSearch:
         """
         _check_pixels(int(self.table.pixels.sum()), active.mask_pixels)
         return UnitSearch(self, active).result()
+
+    def stop(self) -> None:
+        """End the searches that other threads run, as if their time were over."""
+        self._stopped = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped
 
     def score(self, active: ActiveRows, formula: Formula) -> ScoredFormula:
         """Score a formula, chosen on these or other images, under the restriction of the options."""
@@ -191,7 +202,7 @@ class UnitSearch:
         return FormulaResult(self._best(), concept, optimal, bound, self._incumbent.visited)
 
     def _in_time(self) -> bool:
-        return time.monotonic() < self._deadline
+        return not self._search.stopped and time.monotonic() < self._deadline
 
     def _unit(self, categories: int) -> UnitCounts | None:
         if categories not in self._units:

@@ -5,11 +5,12 @@ from functools import cached_property
 
 import numpy as np
 
+from netdissect.compose_config import OPERATORS, Operator
 from netdissect.scoring.formulas.active_rows import ActiveRows, Rows
 from netdissect.scoring.formulas.beam import Extensions
 from netdissect.scoring.formulas.counted_rows import CountedRows, concept_sums, pair_sums
 from netdissect.scoring.formulas.extension_kernel import Cut, Prefix, RowArrays
-from netdissect.scoring.formulas.formula import OPERATORS, Formula, Operator
+from netdissect.scoring.formulas.formula import Formula
 from netdissect.scoring.formulas.label_set_table import Bools, Ints
 
 

@@ -53,11 +53,12 @@ def poisson_weights(seed: int, image_index: npt.ArrayLike, replicates: int) -> W
     uint8 (n, R)
         Poisson of mean 1. A weight does not depend on the other images or on the number of replicates.
     """
-    words = (replicates + 1) // 2
-    keys = (np.array([seed, index], np.uint64) for index in np.asarray(image_index))
-    raw = [np.random.Philox(key=key).random_raw(words) for key in keys]
-    uniform = np.array(raw, np.uint64).reshape(len(raw), words).view(np.uint32)[:, :replicates]
-    return np.searchsorted(POISSON, uniform, side="right").astype(np.uint8)
+    indices, words = np.asarray(image_index), (replicates + 1) // 2
+    weights = np.empty((len(indices), replicates), np.uint8)
+    for weights_of_image, index in zip(weights, indices, strict=True):
+        raw = np.random.Philox(key=np.array([seed, index], np.uint64)).random_raw(words)
+        weights_of_image[:] = np.searchsorted(POISSON, raw.view(np.uint32)[:replicates], side="right")
+    return weights
 
 
 @dataclass(frozen=True)
