@@ -346,6 +346,7 @@ def test_only_images_that_a_table_names_are_served(client: TestClient, pair: Pai
     for row in range(30):
         answer = client.get(f"/images/0/{row}.webp")
         assert answer.status_code == (200 if row < 24 else 404)
+        assert client.get(f"/images/0/{row}.js").status_code == answer.status_code
     assert answer.headers["content-type"] == "application/json"
 
 
