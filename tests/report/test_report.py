@@ -21,6 +21,7 @@ from netdissect.config import RULES, DissectConfig
 from netdissect.errors import ResultError
 from netdissect.report import pages, report, unit_views, urls
 from netdissect.report.layer_tables import number_runs
+from netdissect.report.matched_units import matched_units
 from netdissect.report.views import concept_views, run_views
 from netdissect.result import LayerResult, Result, count_difference, difference_sentence, load_result, save_result
 from netdissect.result.summary import interval_text, measured_count, null_text
@@ -163,6 +164,32 @@ def test_a_report_of_two_runs_says_what_of_their_difference_is_beyond_the_null(t
     assert "Differences" not in Page(report([before, strict], tmp_path / "limits")).text
 
 
+def test_a_report_of_two_runs_has_their_matched_units_in_rows_of_images(result: Result, tmp_path: Path) -> None:
+    folder = report([result, result], tmp_path / "report", names=["first", "second"], unit_pages=7).parent
+    first = Page(folder / "index.html")
+    assert [each["href"] for each in first.all("a") if "matched" in each["href"]] == ["matched/r1.html"]
+    page = Page(folder / "matched/r1.html")
+    found = [matched_units(result, name, result, name) for name in result.layers]
+    for matches, name in zip(found, result.layers, strict=True):
+        mutual = sum(pair.mutual for pair in matches.pairs)
+        assert mutual > 0
+        assert f"{mutual} of 8 units of {name}" in first.text
+        assert f"{mutual} of 8 units of {name} in first" in page.text
+    for run, units in enumerate(("left_unit", "right_unit")):
+        for index, matches in enumerate(found):
+            chosen = {getattr(pair, units) for pair in matches.pairs}
+            linked = {f"../r{run}/l{index}/u{unit}.html" for unit in chosen}
+            linked = {url for url in linked if (folder / "matched" / url).exists()}
+            assert {each["href"] for each in page.all("a") if f"r{run}/l{index}/u" in each["href"]} == linked
+    assert len(page.all("img")) == sum(2 * 4 * len(matches.pairs) for matches in found)
+    assert all((folder / "matched" / each["src"]).is_file() for each in page.all("img"))
+    data = result.info.data.model_copy(update={"digest": "0" * 64})
+    others = replace(result, info=result.info.model_copy(update={"data": data}))
+    folder = report([result, others], tmp_path / "report").parent
+    assert "Not matched: the runs used different images. Units are matched" in Page(folder / "index.html").text
+    assert not (folder / "matched").exists()
+
+
 def test_every_unit_and_every_concept_has_its_page(folder: Path, result: Result) -> None:
     names = files_of(folder)
     for index, layer in enumerate(result.layers.values()):
@@ -282,8 +309,7 @@ def test_the_best_units_have_pages_and_all_have_rows(result: Result, tmp_path: P
 
 def test_images_are_written_once_lazy_and_named(folder: Path, result: Result) -> None:
     shown = set(pl.concat(layer.top for layer in result.layers.values())["image_index"])
-    images = [name for name in files_of(folder) if name.endswith(".webp")]
-    assert {name.replace(".js", ".webp") for name in files_of(folder) if name.startswith("images/")} == set(images)
+    images = [name for name in files_of(folder) if name.startswith("images/")]
     assert len(images) <= 24  # of two layers and eight units each, and examples: each image once
     assert {f"images/0/{row}.webp" for row in shown} & set(images)
     for image in Page(folder / "r0/l0/u0.html").all("img"):

@@ -13,7 +13,7 @@ from netdissect.plots.outlines import mask_path
 from netdissect.report import matched_units as matching
 from netdissect.report import similar_units
 from netdissect.report.layer_tables import LayerTables, number_runs
-from netdissect.report.matched_units import matched_units, matching_view
+from netdissect.report.matched_units import matched_units, matching_view, run_matchings
 from netdissect.report.similar_units import CoActivation
 from netdissect.report.unit_views import unit_detail, unit_view
 from netdissect.result import Result
@@ -150,10 +150,9 @@ def test_matched_units_are_the_best_of_the_other_run_and_mutual_where_both_are(r
     assert few.images == 12
 
 
-def test_matched_units_are_shown_with_the_top_images_of_both(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matching, "PAIRS", 4)
+def test_matched_units_are_shown_with_the_top_images_of_both(result: Result) -> None:
     runs = number_runs([result, result])
-    view = matching_view(LayerTables(runs[0], 0), LayerTables(runs[1], 1))
+    view = matching_view(LayerTables(runs[0], 0), LayerTables(runs[1], 1), 4)
     found = matched_units(result, "block.1", result, list(result.layers)[1])
     assert (view.matched, view.units, view.images) == (len(found.pairs), 8, 24)
     assert view.mutual == sum(pair.mutual for pair in found.pairs)
@@ -163,6 +162,22 @@ def test_matched_units_are_shown_with_the_top_images_of_both(result: Result, mon
         assert (shown.correlation, shown.mutual) == (pair.correlation, pair.mutual)
         assert shown.left == unit_view(LayerTables(runs[0], 0), pair.left_unit, 4)
         assert shown.right == unit_view(LayerTables(runs[1], 1), pair.right_unit, 4)
+
+
+def test_a_report_shows_few_pairs_and_says_why_there_are_none(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = next(iter(result.layers))
+    data = result.info.data.model_copy(update={"digest": "0" * 64})
+    others = replace(result, info=result.info.model_copy(update={"data": data}))
+    renamed = replace(result, layers={"other": result.layers[name]})
+    bare = replace(result, layers={name: replace(result.layers[name], statistics={})})
+    monkeypatch.setattr(matching, "REPORT_PAIRS", 3)
+    good, *bad = run_matchings(number_runs([result, result, others, renamed, bare]))
+    assert [len(layer.pairs) for layer in good.layers] == [3, 3]
+    assert [each.layers for each in bad] == [(), (), ()]
+    assert [each.problem.split(".")[0] for each in bad[:2]] == [
+        "the runs used different images", "the runs have no layer of the same name"
+    ]  # fmt: skip
+    assert "kept no maximum activations of single images" in bad[2].problem
 
 
 def test_a_unit_is_a_mutual_match_only_if_it_is_the_best_of_its_best() -> None:

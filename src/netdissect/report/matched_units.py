@@ -2,21 +2,23 @@
 
 matched_units(left, left_layer, right, right_layer)    the best match of each unit
 matching_view(left tables, right tables)               the best pairs with their top images, for a page
+run_matchings(runs)                                    views of the layers that the first run shares with each other
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from netdissect.errors import ResultError
-from netdissect.report.layer_tables import LayerTables
+from netdissect.report.layer_tables import LayerTables, NumberedRun
 from netdissect.report.unit_views import UnitView, unit_view
 from netdissect.result import Result
 from netdissect.result.queries import live_unit_maxima
 from netdissect.scoring.co_activation import best_matches, standardized
 
-PAIRS, PAIR_IMAGES = 48, 4
-"""Pairs of units that are shown with their images, and images of each unit."""
+PAIRS, REPORT_PAIRS, PAIR_IMAGES = 48, 12, 4
+"""Pairs of two layers that are shown in the explorer and in a written report, and images of each unit."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,52 @@ class MatchingView:
     images: int
 
 
-def matching_view(left: LayerTables, right: LayerTables) -> MatchingView:
-    """Return the view of two layers, given with any units.
+@dataclass(frozen=True)
+class RunMatching:
+    """Matched units of the layers that two runs share; virtual layers are left out.
+
+    Attributes
+    ----------
+    left, right
+        The runs.
+    layers
+        The view of each layer.
+    problem
+        Why there are none; empty: there are.
+    """
+
+    left: NumberedRun
+    right: NumberedRun
+    layers: tuple[MatchingView, ...]
+    problem: str = ""
+
+
+def run_matchings(runs: Sequence[NumberedRun]) -> list[RunMatching]:
+    """Match units of the layers that the first run shares with each other one."""
+    first, *others = runs
+    return [_run_matching(first, run) for run in others]
+
+
+def _run_matching(left: NumberedRun, right: NumberedRun) -> RunMatching:
+    if left.result.info.data.digest != right.result.info.data.digest:
+        problem = "the runs used different images. Units are matched by their activations on the same images."
+        return RunMatching(left, right, (), problem)
+    others = list(right.result.layers)
+    shared = [
+        (LayerTables(left, index), LayerTables(right, others.index(name)))
+        for index, (name, layer) in enumerate(left.result.layers.items())
+        if name in others and layer.info.basis_of is None
+    ]
+    if not shared:
+        return RunMatching(left, right, (), "the runs have no layer of the same name.")
+    try:
+        return RunMatching(left, right, tuple(matching_view(*pair, REPORT_PAIRS) for pair in shared))
+    except ResultError as error:
+        return RunMatching(left, right, (), str(error))
+
+
+def matching_view(left: LayerTables, right: LayerTables, pairs: int = PAIRS) -> MatchingView:
+    """Return the view of two layers, given with any units, with at most `pairs` of their pairs.
 
     Raises
     ------
@@ -114,10 +160,10 @@ def matching_view(left: LayerTables, right: LayerTables) -> MatchingView:
         As `matched_units`.
     """
     found = matched_units(left.run.result, left.name, right.run.result, right.name)
-    shown = found.pairs[:PAIRS]
+    shown = found.pairs[:pairs]
     left = LayerTables(left.run, left.index, chosen=[pair.left_unit for pair in shown])
     right = LayerTables(right.run, right.index, chosen=sorted({pair.right_unit for pair in shown}))
-    pairs = tuple(
+    views = tuple(
         UnitPairView(
             unit_view(left, pair.left_unit, PAIR_IMAGES), unit_view(right, pair.right_unit, PAIR_IMAGES),
             pair.correlation, pair.mutual,
@@ -125,4 +171,4 @@ def matching_view(left: LayerTables, right: LayerTables) -> MatchingView:
         for pair in shown
     )  # fmt: skip
     mutual = sum(pair.mutual for pair in found.pairs)
-    return MatchingView(left, right, pairs, len(found.pairs), mutual, left.info.units, found.images)
+    return MatchingView(left, right, views, len(found.pairs), mutual, left.info.units, found.images)

@@ -13,7 +13,6 @@ programs show it; give an element ``data-part`` if it depends on the quantile or
 Nothing here writes a file. Names come from data sets and networks, and every template escapes them.
 """
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from netdissect.report import urls
 from netdissect.report.drawing.inline_svg import firing_map_svg, histogram_svg, unit_map_svg
 from netdissect.report.formulas.formula_views import formula_view
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
-from netdissect.report.matched_units import MatchingView
+from netdissect.report.matched_units import MatchingView, RunMatching
 from netdissect.report.terms import TERMS
 from netdissect.report.training_views import TrainingView
 from netdissect.report.unit_views import MaskedImage, UnitDetail, UnitView, wall_tiles
@@ -104,14 +103,19 @@ class Pages:
         self.environment = environment(live)
 
     def index(
-        self, views: Sequence[RunView], concepts: Sequence[ConceptView], notes: PageNotes | None = None, **live: Any
+        self,
+        views: Sequence[RunView],
+        concepts: Sequence[ConceptView],
+        notes: PageNotes | None = None,
+        matchings: Sequence[RunMatching] = (),
+        **live: Any,
     ) -> str:
         """Return the first page: the best unit of each concept, a chart of the layers, and their tables."""
         largest = max((layer.unique_detectors for run in views for layer in run.layers), default=0)
         return self.render(
             "index.html.j2", urls.INDEX, runs=views, concepts=concepts, largest=largest, notes=notes or PageNotes(),
             wall=wall_tiles(concepts), wall_size=WALL_SIZE, depth=self._depth_chart() if largest else None,
-            differences=difference_views(self.runs), **live,
+            differences=difference_views(self.runs), matchings=matchings, **live,
         )  # fmt: skip
 
     def _depth_chart(self) -> Markup:
@@ -206,6 +210,10 @@ class Pages:
         """Return the rows of matched units, as a part of the page at `url`."""
         return self.render("matched_units.html.j2", url, matching=matching, root=urls.root_of(url))
 
+    def run_matching(self, matching: RunMatching) -> str:
+        """Return the page of the matched units of two runs."""
+        return self.render("run_matching.html.j2", urls.matched_units(matching.right.index), runs=matching)
+
     def terms(self) -> str:
         """Return the list of terms."""
         return self.render("terms.html.j2", urls.TERMS)
@@ -262,10 +270,8 @@ def style() -> str:
 
 
 def script() -> str:
-    """Return the script of all pages, with the definitions of terms."""
-    definitions = {name: term.definition for name, term in TERMS.items()}
-    text = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    return f"{text}globalThis.definitions = {json.dumps(definitions)};\n"
+    """Return the script of all pages."""
+    return (TEMPLATES / "report.js").read_text(encoding="utf-8")
 
 
 def chart(figure: Figure, description: str) -> Markup:

@@ -9,7 +9,6 @@
     training.html                 concepts over a training
     concepts/c7.html              concept 7 of `netdissect.report.layer_tables.concept_indices`
     images/0/345.webp             image 345 of data set 0
-    images/0/345.js               the masks of its concepts, if a page shows one of them
     static/report.css, report.js  style and script of every page
 
 Paths contain numbers only, never the name of a layer, concept or image.
@@ -24,7 +23,7 @@ TRAINING = "training.html"
 STYLE = "static/report.css"
 SCRIPT = "static/report.js"
 NUMBERED_FILE = re.compile(
-    r"r\d+/l\d+/(index\.html|u\d+\.html|units\.js)|concepts/c\d+\.html|images/\d+/\d+\.(webp|js)"
+    r"r\d+/l\d+/(index\.html|u\d+\.html|units\.js)|(concepts/c|matched/r)\d+\.html|images/\d+/\d+\.webp"
 )
 
 
@@ -52,18 +51,14 @@ def concept(index: int) -> str:
     return f"concepts/c{index}.html"
 
 
+def matched_units(run: int) -> str:
+    """Return the page of units of the first run that are matched with those of another one."""
+    return f"matched/r{run}.html"
+
+
 def image(data_index: int, image_index: int) -> str:
     """Return the file of an image."""
     return f"images/{data_index}/{image_index}.webp"
-
-
-def concept_masks(image_url: str) -> str:
-    """Return the script with the masks of the concepts in the image at a URL of `image`.
-
-    >>> concept_masks("images/0/345.webp")
-    'images/0/345.js'
-    """
-    return image_url.removesuffix(".webp") + ".js"
 
 
 def image_index(url: str) -> int:

@@ -20,12 +20,12 @@ from netdissect.activations import prefetch
 from netdissect.config import Progress
 from netdissect.errors import ResultError
 from netdissect.paths import contained
-from netdissect.plots.example_images import image_folder, read_image, read_labels, webp
+from netdissect.plots.example_images import image_folder, read_image, webp
 from netdissect.progress import ShowProgress, shown
 from netdissect.report import urls
-from netdissect.report.drawing.concept_scripts import concept_script
-from netdissect.report.drawing.examples import find_examples
+from netdissect.report.drawing.examples import examples_of_runs
 from netdissect.report.layer_tables import MAX_UNIT_PAGES, LayerTables, NumberedRun, number_runs
+from netdissect.report.matched_units import RunMatching, run_matchings
 from netdissect.report.pages import GENERATOR, PageNotes, Pages, script, style
 from netdissect.report.training_views import Trainings, TrainingView, open_trainings, training_images
 from netdissect.report.unit_views import (
@@ -212,7 +212,8 @@ class _Writer:
             for run, image in training_images(self.trainings, self.runs):
                 self._write_images(run, [image])
             self.folder.write(urls.TRAINING, self.pages.training())
-        text = self.pages.index(self.views, concepts, self._notes())
+        matchings = self._matchings()
+        text = self.pages.index(self.views, concepts, self._notes(), matchings)
         write_whole(self.folder.path / urls.INDEX, lambda file: file.write(text.encode()))
         self.folder.sizes[urls.INDEX] = len(text.encode())
 
@@ -238,12 +239,9 @@ class _Writer:
         for each in (unit for concept in concepts for unit in concept.best):
             best.setdefault((each.run.index, each.index), set()).add(each.unit)
         tables = {key: LayerTables(self.runs[key[0]], key[1], chosen=units) for key, units in best.items()}
-        examples: dict[str, list[MaskedImage]] = {}
-        for run in {run.data_index: run for run in reversed(self.runs)}.values():
-            in_data_set = {} if run.dataset is None else find_examples(run, run.dataset)
-            for name, images in in_data_set.items():
-                examples.setdefault(name, images)
-                self._write_images(run, images)
+        examples = examples_of_runs(self.runs)
+        for run, images in examples.values():
+            self._write_images(run, images)
         for concept in concepts:
             units = [
                 (each, unit_view(tables[each.run.index, each.index], each.unit, CONCEPT_IMAGES))
@@ -251,13 +249,23 @@ class _Writer:
             ]
             for each, view in units:  # a unit without a page may have images that no page has shown
                 self._write_images(each.run, view.top_images)
-            shown = [image for image in examples.get(concept.concept, []) if image.url not in self.missing]
+            _, images = examples.get(concept.concept, (None, []))
+            shown = [image for image in images if image.url not in self.missing]
             self.folder.write(concept.url, self.pages.concept(concept, units, shown))
 
+    def _matchings(self) -> list[RunMatching]:
+        """Write the matched units of the first run and each other one."""
+        matchings = run_matchings(self.runs)
+        for matching in matchings:
+            for pair in (pair for layer in matching.layers for pair in layer.pairs):
+                self._write_images(matching.left, pair.left.top_images)
+                self._write_images(matching.right, pair.right.top_images)
+            if matching.layers:
+                self.folder.write(urls.matched_units(matching.right.index), self.pages.run_matching(matching))
+        return matchings
+
     def _write_images(self, run: NumberedRun, images: Iterable[MaskedImage]) -> None:
-        """Write the images that are not written yet, and the masks of their concepts."""
-        images = list(images)
-        self._write_concepts_of(run, images)
+        """Write the images that are not written yet."""
         done = (self.folder.sizes, self.missing)
         names = {image.url: image.image for image in images if not any(image.url in each for each in done)}
         encode = partial(_encoded_image, self.roots[run.data_index])
@@ -268,18 +276,8 @@ class _Writer:
             else:
                 self.folder.write(url, data)
 
-    def _write_concepts_of(self, run: NumberedRun, images: Iterable[MaskedImage]) -> None:
-        shown = {urls.concept_masks(image.url): image.index for image in images if image.concept}
-        new = {url: index for url, index in shown.items() if url not in self.folder.sizes}
-        if run.dataset is None or not new:
-            return
-        runs = [each for each in self.runs if each.data_index == run.data_index]
-        read = prefetch(partial(read_labels, run.dataset), list(new.values()), IMAGE_THREADS, 8 * IMAGE_THREADS)
-        for url, labels in zip(new, read, strict=True):
-            self.folder.write(url, concept_script(runs, labels))
-
     def _notes(self) -> PageNotes:
-        has_images = any(name.endswith(".webp") for name in self.folder.sizes)
+        has_images = any(name.startswith("images/") for name in self.folder.sizes)
         size = sum(self.folder.sizes.values())
         return PageNotes(
             imageless=bool(self.missing) and not has_images,

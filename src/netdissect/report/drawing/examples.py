@@ -1,5 +1,6 @@
 """Example images of each concept, from the data set of a run."""
 
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -20,8 +21,35 @@ MAX_IMAGES_READ = 3000
 ExamplesByConcept = dict[str, list[MaskedImage]]
 
 
+def examples_of_runs(
+    runs: Sequence[NumberedRun], concepts: Collection[str] | None = None
+) -> Mapping[str, tuple[NumberedRun, list[MaskedImage]]]:
+    """Find examples of concepts in the data sets of some runs, with the run of each: the first one that has it.
+
+    Parameters
+    ----------
+    runs
+        Those whose data set is missing are left out.
+    concepts
+        Names of the concepts; None: all.
+    """
+    first: dict[int, NumberedRun] = {}
+    for run in runs:
+        first.setdefault(run.data_index, run)
+    found: dict[str, tuple[NumberedRun, list[MaskedImage]]] = {}
+    for run in first.values():
+        examples = {} if run.dataset is None else find_examples(run, run.dataset, concepts)
+        found = {name: (run, images) for name, images in examples.items()} | found
+    return found
+
+
 def find_examples(
-    run: NumberedRun, data: ConceptData, count: int = EXAMPLES, max_images: int = MAX_IMAGES_READ
+    run: NumberedRun,
+    data: ConceptData,
+    concepts: Collection[str] | None = None,
+    *,
+    count: int = EXAMPLES,
+    max_images: int = MAX_IMAGES_READ,
 ) -> ExamplesByConcept:
     """Find images of each concept, by name, with the outline of the concept.
 
@@ -33,13 +61,17 @@ def find_examples(
         The run on the data.
     data
         Its data set.
+    concepts
+        Names of the concepts; None: all.
     count
         Examples of each concept.
     max_images
         Images whose labels are read.
     """
     images = dict(run.result.concepts.select("concept", "images").rows())
-    needed: dict[str, int] = {name: min(count, total) for name, total in images.items() if total}
+    needed: dict[str, int] = {
+        name: min(count, total) for name, total in images.items() if total and (concepts is None or name in concepts)
+    }
     examples: ExamplesByConcept = {}
     indices = np.random.default_rng(0).permutation(len(data))[:max_images].tolist()
     read = partial(read_labels, data)
@@ -52,9 +84,7 @@ def find_examples(
             name = data.by_label_id[label_id].name
             if needed.get(name, 0) > 0:
                 url, mask = urls.image(run.data_index, index), concept_mask(labels, (label_id,), labels.size)
-                example = MaskedImage(
-                    url, data.rows[index].image, labels.size, None, ConceptMask.of(mask, mask), label_id
-                )
+                example = MaskedImage(url, data.rows[index].image, labels.size, concept=ConceptMask.of(mask, mask))
                 examples.setdefault(name, []).append(example)
                 needed[name] -= 1
                 if not needed[name]:
