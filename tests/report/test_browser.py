@@ -213,6 +213,8 @@ def test_masks_of_unit_and_concept_are_drawn_as_they_were_scored(
     tiles = page.locator(".images .gallery").first.locator(".tile")
     views = unit_view(LayerTables(number_runs([result])[0], 0), 0, 25).top_images
     assert tiles.count() == len(views)
+    shown_in = [(data_set.labels(view.index).label_channels == label_id).any() for view in views]
+    expect(tiles.locator(".c")).to_have_count(int(sum(shown_in)))  # read from the script of each image
     concepts = 0
     for tile, view in zip(tiles.all(), views, strict=True):
         labels = data_set.labels(view.index).label_channels == label_id

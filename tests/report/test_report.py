@@ -309,7 +309,8 @@ def test_the_best_units_have_pages_and_all_have_rows(result: Result, tmp_path: P
 
 def test_images_are_written_once_lazy_and_named(folder: Path, result: Result) -> None:
     shown = set(pl.concat(layer.top for layer in result.layers.values())["image_index"])
-    images = [name for name in files_of(folder) if name.startswith("images/")]
+    images = [name for name in files_of(folder) if name.endswith(".webp")]
+    assert {name.replace(".js", ".webp") for name in files_of(folder) if name.startswith("images/")} == set(images)
     assert len(images) <= 24  # of two layers and eight units each, and examples: each image once
     assert {f"images/0/{row}.webp" for row in shown} & set(images)
     for image in Page(folder / "r0/l0/u0.html").all("img"):

@@ -71,6 +71,7 @@ def install(app: FastAPI) -> None:
         (f"/{urls.STYLE}", style_file),
         (f"/{urls.SCRIPT}", script_file),
         ("/images/{data}/{image_index}.webp", image_file),
+        ("/images/{data}/{image_index}.js", concepts_file),
     ):
         app.add_api_route(path, file, include_in_schema=False, response_class=Response)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
@@ -140,6 +141,11 @@ def image_file(data: DataNumber, image_index: ImageIndex, explorer: ExplorerPart
     """Return an image of a data set that a table names."""
     thumbnail = explorer.thumbnails.webp(explorer.report.run_on(data), image_index)
     return Response(thumbnail, media_type="image/webp", headers=CACHED)
+
+
+def concepts_file(data: DataNumber, image_index: ImageIndex, explorer: ExplorerPart) -> Response:
+    """Return the masks of the concepts in an image, as a script."""
+    return Response(explorer.report.concept_script(data, image_index), media_type="text/javascript", headers=CACHED)
 
 
 async def image_answer(

@@ -20,6 +20,8 @@ from netdissect.explorer.queries.requests import ImageQuery, LayerPageQuery, Mat
 from netdissect.explorer.queries.segmentations import segmentation_detail
 from netdissect.explorer.queries.unit_details import check_unit, mask_level, select_units
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
+from netdissect.plots.example_images import read_labels
+from netdissect.report.drawing.concept_scripts import concept_script
 from netdissect.report.drawing.examples import examples_of_runs
 from netdissect.report.layer_tables import LayerTables, Level
 from netdissect.report.matched_units import matching_view
@@ -207,6 +209,20 @@ class LiveReport:
             if run.numbered.data_index == data_index:
                 return run
         raise RequestError(f"there is no data set {data_index}.")
+
+    def concept_script(self, data_index: int, image_index: int) -> str:
+        """Return the script with the masks of the concepts in an image of a data set.
+
+        Raises
+        ------
+        RequestError
+            If there is no such data set or image.
+        """
+        opened = self.run_on(data_index)
+        opened.image(image_index)
+        runs = [run for run in self._numbered if run.data_index == data_index]
+        data = opened.numbered.dataset
+        return concept_script(runs, None if data is None else read_labels(data, image_index))
 
     @cached_property
     def _views(self) -> list[RunView]:

@@ -13,6 +13,7 @@ programs show it; give an element ``data-part`` if it depends on the quantile or
 Nothing here writes a file. Names come from data sets and networks, and every template escapes them.
 """
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -270,8 +271,10 @@ def style() -> str:
 
 
 def script() -> str:
-    """Return the script of all pages."""
-    return (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    """Return the script of all pages, with the definitions of terms."""
+    definitions = {name: term.definition for name, term in TERMS.items()}
+    text = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    return f"{text}globalThis.definitions = {json.dumps(definitions)};\n"
 
 
 def chart(figure: Figure, description: str) -> Markup:

@@ -48,6 +48,8 @@ class MaskedImage:
         Outline of the unit's mask by `netdissect.plots.outlines.mask_path`; None: not known.
     concept
         Mask of the concept; None: not known, or no concept.
+    label_id
+        Label id of the concept in the data set; 0: no concept.
     value
         The largest activation, or a number of pixels.
     pixels
@@ -60,6 +62,7 @@ class MaskedImage:
     size: Size
     unit: str | None = None
     concept: ConceptMask | None = None
+    label_id: int = 0
     value: float | None = None
     pixels: Mapping[str, int] = field(default_factory=dict)
 
@@ -384,6 +387,7 @@ def _masked_image(tables: LayerTables, unit: int, row: Mapping[str, Any], mask: 
         Size(*mask.shape),
         mask_path(mask),
         concept,
+        tables.label_ids[label] if (label := tables.units[unit]["label"]) else 0,
         row["value"],
         {} if concept is None else concept.contribution(mask),
     )

@@ -9,6 +9,7 @@
     training.html                 concepts over a training
     concepts/c7.html              concept 7 of `netdissect.report.layer_tables.concept_indices`
     images/0/345.webp             image 345 of data set 0
+    images/0/345.js               the masks of its concepts, if a page shows one of them
     static/report.css, report.js  style and script of every page
 
 Paths contain numbers only, never the name of a layer, concept or image.
@@ -23,7 +24,7 @@ TRAINING = "training.html"
 STYLE = "static/report.css"
 SCRIPT = "static/report.js"
 NUMBERED_FILE = re.compile(
-    r"r\d+/l\d+/(index\.html|u\d+\.html|units\.js)|(concepts/c|matched/r)\d+\.html|images/\d+/\d+\.webp"
+    r"r\d+/l\d+/(index\.html|u\d+\.html|units\.js)|(concepts/c|matched/r)\d+\.html|images/\d+/\d+\.(webp|js)"
 )
 
 
@@ -59,6 +60,15 @@ def matched_units(run: int) -> str:
 def image(data_index: int, image_index: int) -> str:
     """Return the file of an image."""
     return f"images/{data_index}/{image_index}.webp"
+
+
+def concept_masks(image_url: str) -> str:
+    """Return the script with the masks of the concepts in the image at a URL of `image`.
+
+    >>> concept_masks("images/0/345.webp")
+    'images/0/345.js'
+    """
+    return image_url.removesuffix(".webp") + ".js"
 
 
 def image_index(url: str) -> int:

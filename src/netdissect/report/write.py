@@ -20,9 +20,10 @@ from netdissect.activations import prefetch
 from netdissect.config import Progress
 from netdissect.errors import ResultError
 from netdissect.paths import contained
-from netdissect.plots.example_images import image_folder, read_image, webp
+from netdissect.plots.example_images import image_folder, read_image, read_labels, webp
 from netdissect.progress import ShowProgress, shown
 from netdissect.report import urls
+from netdissect.report.drawing.concept_scripts import concept_script
 from netdissect.report.drawing.examples import examples_of_runs
 from netdissect.report.layer_tables import MAX_UNIT_PAGES, LayerTables, NumberedRun, number_runs
 from netdissect.report.matched_units import RunMatching, run_matchings
@@ -265,7 +266,9 @@ class _Writer:
         return matchings
 
     def _write_images(self, run: NumberedRun, images: Iterable[MaskedImage]) -> None:
-        """Write the images that are not written yet."""
+        """Write the images that are not written yet, and the masks of their concepts."""
+        images = list(images)
+        self._write_concepts_of(run, images)
         done = (self.folder.sizes, self.missing)
         names = {image.url: image.image for image in images if not any(image.url in each for each in done)}
         encode = partial(_encoded_image, self.roots[run.data_index])
@@ -276,8 +279,18 @@ class _Writer:
             else:
                 self.folder.write(url, data)
 
+    def _write_concepts_of(self, run: NumberedRun, images: Iterable[MaskedImage]) -> None:
+        shown = {urls.concept_masks(image.url): image.index for image in images if image.concept}
+        new = {url: index for url, index in shown.items() if url not in self.folder.sizes}
+        if run.dataset is None or not new:
+            return
+        runs = [each for each in self.runs if each.data_index == run.data_index]
+        read = prefetch(partial(read_labels, run.dataset), list(new.values()), IMAGE_THREADS, 8 * IMAGE_THREADS)
+        for url, labels in zip(new, read, strict=True):
+            self.folder.write(url, concept_script(runs, labels))
+
     def _notes(self) -> PageNotes:
-        has_images = any(name.startswith("images/") for name in self.folder.sizes)
+        has_images = any(name.endswith(".webp") for name in self.folder.sizes)
         size = sum(self.folder.sizes.values())
         return PageNotes(
             imageless=bool(self.missing) and not has_images,

@@ -84,7 +84,9 @@ def find_examples(
             name = data.by_label_id[label_id].name
             if needed.get(name, 0) > 0:
                 url, mask = urls.image(run.data_index, index), concept_mask(labels, (label_id,), labels.size)
-                example = MaskedImage(url, data.rows[index].image, labels.size, concept=ConceptMask.of(mask, mask))
+                example = MaskedImage(
+                    url, data.rows[index].image, labels.size, None, ConceptMask.of(mask, mask), label_id
+                )
                 examples.setdefault(name, []).append(example)
                 needed[name] -= 1
                 if not needed[name]:

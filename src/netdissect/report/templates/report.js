@@ -18,17 +18,36 @@
     memory.set(mode);
     drawConcepts();
   }
-  // Masks of concepts are drawn when they are first shown: numbers of pixels without and with the concept, as
-  // netdissect.plots.outlines.mask_runs_text writes them.
+  // Masks of concepts are drawn when they are first shown. A script beside the image has those of all its concepts, by
+  // view box and label id: numbers of pixels without and with the concept, as netdissect.plots.outlines.mask_runs_text
+  // writes them.
   function drawConcepts() {
     const drawn = root.dataset.masks === "both" ? "svg" : "svg.noisy";
     for (const drawing of document.querySelectorAll(`.tile ${drawn}[data-concept]`)) {
-      const path = drawing.firstElementChild.cloneNode();
-      path.setAttribute("class", drawing.matches(".noisy") ? "c m" : "c");
-      path.setAttribute("d", rowsOf(drawing.dataset.concept, drawing.viewBox.baseVal.width / 2));
-      drawing.prepend(path);
+      const label = drawing.dataset.concept;
       delete drawing.dataset.concept;
+      masksOf(drawing.parentNode.querySelector("img").src).then((masks) => drawConcept(drawing, masks, label));
     }
+  }
+  function drawConcept(drawing, masks, label) {
+    const runs = masks[drawing.getAttribute("viewBox")]?.[label];
+    if (runs === undefined) return;
+    const path = drawing.firstElementChild.cloneNode();
+    path.setAttribute("class", drawing.matches(".noisy") ? "c m" : "c");
+    path.setAttribute("d", rowsOf(runs, drawing.viewBox.baseVal.width / 2));
+    drawing.prepend(path);
+  }
+  const asked = new Map();
+  function masksOf(image) {
+    if (!asked.has(image)) {
+      asked.set(image, new Promise((resolve) => {
+        const script = document.createElement("script");
+        script.src = image.replace(/\.webp$/, ".js");
+        script.addEventListener("load", () => resolve(script.masks));
+        document.head.append(script);
+      }));
+    }
+    return asked.get(image);
   }
   function rowsOf(text, width) {
     const numbers = [];
@@ -349,12 +368,10 @@
     if (!term || term === defined) return;
     undefine();
     defined = term;
-    if (term.title) term.dataset.text = term.title;
-    term.removeAttribute("title");
     const link = document.createElement("a");
     link.href = `${document.querySelector("link[rel=terms]").getAttribute("href")}#${term.dataset.term}`;
     link.textContent = "All terms";
-    definition.replaceChildren(term.dataset.text, " ", link);
+    definition.replaceChildren(definitions[term.dataset.term], " ", link);
     term.after(definition);
     term.setAttribute("aria-describedby", "definition");
     const { left, width } = definition.getBoundingClientRect();
