@@ -157,6 +157,25 @@ def test_all_units_are_shown_on_demand_and_found_again_by_going_back(page: Page)
     )
 
 
+def test_the_charts_of_a_layer_are_drawn_when_the_reader_comes_near(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 200})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(LAYER)
+    expect(page.locator(".unit")).to_have_count(4)
+    link = page.locator("#iou[data-later] a")
+    address = link.get_attribute("href") or ""
+    expect(page.locator("#iou svg")).to_have_count(0)
+    assert not any("charts=true" in each for each in asked)
+    link.scroll_into_view_if_needed()
+    expect(page.locator("#iou svg")).to_be_visible()
+    expect(page.locator("[data-later]")).to_have_count(0)
+    assert sum("charts=true" in each for each in asked) == 1
+    # The link leads there without a script, too.
+    page.goto(LAYER + address)
+    expect(page.locator("#iou svg")).to_be_visible()
+
+
 def test_only_cards_near_the_screen_are_in_the_page(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 600})
     page.goto(f"{LAYER}?limit=2")

@@ -1,7 +1,7 @@
 """The report's pages, rendered when they are opened, with the explorer's controls on them.
 
 Templates, views and addresses are the report's. The page of a layer has some of its units; further ones come from the
-same address with another offset.
+same address with another offset, and its charts with ``charts=true`` when the reader comes near them.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -59,8 +59,8 @@ class LiveReport:
         self._rating = rating
         self._cache: dict[Hashable, str] = {}
         self._drawn: dict[tuple[int, int], dict[str, Markup]] = {}
-        # One page at a time: matplotlib is not thread-safe.
-        self._lock = RLock()
+        # One page at a time, and one drawing at a time (matplotlib is not thread-safe), which no other page waits for.
+        self._lock, self._drawing = RLock(), RLock()
 
     @cached_property
     def concept_list(self) -> list[ConceptView]:
@@ -82,7 +82,8 @@ class LiveReport:
                 self._views, self.concept_list, unavailable=unavailable, rating=self._rating, json="api/runs"
             )
 
-        return self._cached("index", make)
+        with self._drawing:
+            return self._cached("index", make)
 
     def layer(self, run: int, index: int, query: LayerPageQuery) -> str:
         """Return the page of a layer with the units of a query.
@@ -94,6 +95,7 @@ class LiveReport:
         """
         opened = self._run(run)
         layer = opened.layer(index)
+        charts = self._charts(run, index) if query.charts else {}
 
         def make() -> str:
             level, slider = self._level(run, index, query.quantile, query.min_iou)
@@ -101,7 +103,6 @@ class LiveReport:
             chosen = matching.slice(query.offset, query.limit).to_list()
             tables = LayerTables(self._numbered[run], index, level, chosen)
             cards = [unit_view(tables, unit, CARD_IMAGES) for unit in chosen]
-            charts = self._charts(run, index) if query.charts else {}
             own = query.quantile is None and query.min_iou is None
             view = self._views[run].layers[index] if own else layer_view(tables)
             return self.pages.layer_part(
@@ -248,11 +249,12 @@ class LiveReport:
 
     def _charts(self, run: int, index: int) -> dict[str, Markup]:
         key = (run, index)
-        if key not in self._drawn:
-            self._drawn[key] = self.pages.charts(
-                LayerTables(self._numbered[run], index), self._views[run].layers[index]
-            )
-        return self._drawn[key]
+        with self._drawing:
+            if key not in self._drawn:
+                self._drawn[key] = self.pages.charts(
+                    LayerTables(self._numbered[run], index), self._views[run].layers[index]
+                )
+            return self._drawn[key]
 
     def _cached(self, key: Hashable, make: Callable[[], str]) -> str:
         with self._lock:

@@ -26,6 +26,7 @@ from netdissect.result import LayerResult
 
 Floats32 = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -93,43 +94,52 @@ class ThresholdCurves:
         return bool(counts.collect().item())
 
     @cached_property
-    def _edges(self) -> dict[int, list[tuple[int, float]]]:
-        """For each unit, from its histogram: the number of values at or above each bin edge, and the edge."""
+    def _edges(self) -> tuple[Ints, Ints, Floats]:
+        """Return the edges of all histograms.
+
+        Where each unit's edges start (U + 1,), and for each edge the number of values at or above it, and the edge.
+        """
+        units = self._layer.info.units
         if not self._has_histogram:
-            return {}
-        bins = self._layer.statistics["histogram"].filter(pl.col("count") > 0)
-        edges: dict[int, list[tuple[int, float]]] = {}
-        rows = (
-            bins.sort("unit", "bin_low", descending=[False, True])
-            .select("unit", "bin_low", "bin_high", "count")
+            return np.zeros(units + 1, np.int64), np.empty(0, np.int64), np.empty(0)
+        bins = (
+            self._layer.statistics["histogram"]
+            .filter(pl.col("count") > 0)
+            .sort("unit", "bin_low", descending=[False, True])
+            .select("unit", "bin_low", "bin_high", "count", until=pl.col("count").cast(pl.Int64).cum_sum().over("unit"))
             .collect()
         )
-        for unit, low, high, count in rows.rows():
-            unit_edges = edges.setdefault(unit, [])
-            above = unit_edges[-1][0] if unit_edges else 0
-            # The bin of zeros holds magnitudes too small for any other bin.
-            ends = (high, low) if low < high else (TINY, -TINY)
-            unit_edges += [(above, ends[0]), (above + count, ends[1])]
-        return edges
+        low, high, until = (bins[name].to_numpy() for name in ("bin_low", "bin_high", "until"))
+        # The bin of zeros holds magnitudes too small for any other bin.
+        ends = np.stack([np.where(low < high, high, TINY), np.where(low < high, low, -TINY)], axis=1)
+        ranks_of_ends = np.stack([until - bins["count"].to_numpy(), until], axis=1)
+        starts = np.searchsorted(np.repeat(bins["unit"].to_numpy(), 2), np.arange(units + 1))
+        return starts.astype(np.int64), ranks_of_ends.ravel().astype(np.int64), ends.ravel().astype(np.float64)
+
+    @cached_property
+    def _descending(self) -> tuple[Floats32, Ints]:
+        """Return the activations in each unit's top images, largest first (U, n), and how many are its tail (U,)."""
+        units = self._layer.info.units
+        if self._protocol.threshold_grid is not None:
+            # These thresholds are of upsampled values, which the cells of the maps do not determine.
+            return np.empty((units, 0), np.float32), np.zeros(units, np.int64)
+        top = self._layer.top.group_by("unit").agg(pl.len(), pl.col("max_activation").min()).sort("unit")
+        images = top["len"].to_numpy().astype(np.int64)
+        smallest = top["max_activation"].to_numpy().astype(np.float32)
+        maps = self._layer.top_maps
+        values = np.array(maps, np.float32).reshape(units, -1)
+        cells = values.shape[1] // maps.shape[1]
+        values[np.arange(values.shape[1]) >= (images * cells)[:, None]] = -np.inf
+        np.negative(values, out=values).sort(axis=1)
+        np.negative(values, out=values)
+        # No other image has an activation above the smallest maximum, which ends the list.
+        above = np.count_nonzero(values > smallest[:, None], axis=1) + 1
+        return values, np.where(images >= self._images, images * cells, above)
 
     @cached_property
     def tails(self) -> tuple[Floats32, ...]:
         """The largest activations of each unit in descending order, complete down to the last one."""
-        if self._protocol.threshold_grid is not None:
-            # These thresholds are of upsampled values, which the cells of the maps do not determine.
-            return tuple(np.empty(0, np.float32) for _ in range(self._layer.info.units))
-        top = self._layer.top.group_by("unit").agg(pl.len(), pl.col("max_activation").min()).sort("unit")
-        return tuple(
-            self._tail(self._layer.top_maps[unit, :count].ravel(), np.float32(smallest), count)
-            for unit, count, smallest in top.rows()
-        )
-
-    def _tail(self, values: npt.NDArray[np.float32], smallest: np.float32, count: int) -> Floats32:
-        descending = np.sort(values)[::-1]
-        if count >= self._images:
-            return descending
-        # No other image has an activation above the smallest maximum, which ends the list.
-        return descending[: int(np.count_nonzero(descending > smallest)) + 1]
+        return tuple(values[:length] for values, length in zip(*self._descending, strict=True))
 
     def at(self, quantile: float) -> Thresholds:
         """Return the units' thresholds at any quantile of `range`.
@@ -149,34 +159,40 @@ class ThresholdCurves:
             exact = self._measured[self._quantiles.index(quantile)]
             return Thresholds(exact, np.ones(len(exact), bool), exact, exact)
         upper, lower, weight = ranks(quantile, self.total, self._protocol.threshold)
-        bounded = [self._at(unit, upper, lower, weight) for unit in range(self._layer.info.units)]
-        values, low, high = (np.array(column, np.float32) for column in zip(*bounded, strict=True))
-        return Thresholds(values, low == high, low, high)
+        values, lengths = self._descending
+        low, between, high = np.empty((3, self._layer.info.units), np.float32)
+        known = lower <= lengths
+        if known.any():
+            upper_values, lower_values = (values[known, rank - 1].astype(np.float64) for rank in (upper, lower))
+            low[known] = between[known] = high[known] = upper_values * weight + lower_values * (1 - weight)
+        if not known.all():
+            low[~known], between[~known], high[~known] = self._knots(np.flatnonzero(~known)).between(upper, lower)
+        return Thresholds(between, low == high, low, high)
 
-    def _at(self, unit: int, upper: int, lower: int, weight: float) -> tuple[float, float, float]:
-        tail = self.tails[unit]
-        if lower <= len(tail):
-            exact = float(tail[upper - 1]) * weight + float(tail[lower - 1]) * (1 - weight)
-            return exact, exact, exact
-        knots = self._knots(unit)
-        below = [knot.value for knot in knots if knot.first >= lower]
-        above = [knot.value for knot in knots if knot.last <= upper]
-        low = max(below, default=knots[-1].value)
-        high = min(above, default=low)
-        between = np.interp(np.log(lower), *_curve(knots))
-        return min(max(float(between), low), high), low, high
-
-    def _knots(self, unit: int) -> "list[_Knot]":
-        """Return known values by rank: the end of the tail, the run's thresholds, the edges of the histogram."""
-        tail = self.tails[unit]
-        knots = [_Knot(count, count + 1, edge) for count, edge in self._edges.get(unit, ())]
+    def _knots(self, units: Ints) -> "_Knots":
+        """Return known values by rank: the edges of the histogram, the run's thresholds, the end of the tail."""
+        values, lengths = self._descending
+        starts, counts, edges = self._edges
+        sizes = starts[units + 1] - starts[units]
+        chosen = np.arange(sizes.sum()) + np.repeat(starts[units] - (np.cumsum(sizes) - sizes), sizes)
+        position = np.arange(len(units))
+        parts = [(np.repeat(position, sizes), counts[chosen], counts[chosen] + 1, edges[chosen])]
         for index, quantile in enumerate(self._quantiles):
             upper, lower, _ = ranks(quantile, self.total, self._protocol.threshold)
-            knots.append(_Knot(upper, lower, float(self._measured[index, unit])))
-        if len(tail):
-            knots = [knot for knot in knots if knot.last > len(tail)]
-            knots.append(_Knot(len(tail), len(tail), float(tail[-1])))
-        return sorted(knots, key=lambda knot: (knot.last, knot.first))
+            parts.append(
+                (position, np.full(len(units), upper), np.full(len(units), lower), self._measured[index, units])
+            )
+        unit, first, last, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+        below = last > lengths[units][unit]
+        ending = np.flatnonzero(lengths[units])
+        ends = lengths[units][ending]
+        unit, first, last = (
+            np.concatenate([column[below], new]) for column, new in ((unit, ending), (first, ends), (last, ends))
+        )
+        value = np.concatenate([value[below], values[units[ending], ends - 1]]).astype(np.float64)
+        order = np.lexsort((first, last, unit))
+        unit = unit[order]
+        return _Knots(np.searchsorted(unit, position), first[order], last[order], value[order])
 
     def share_above(self, unit: int, value: float) -> float:
         """Return the share of a unit's activations over the data set above a value.
@@ -186,25 +202,42 @@ class ThresholdCurves:
         tail = self.tails[unit]
         if len(tail) and value >= tail[-1]:
             return int(np.count_nonzero(tail > value)) / self.total
-        log_ranks, values = _curve(self._knots(unit))
+        knots = self._knots(np.array([unit]))
+        log_ranks, values = np.log(knots.last), np.minimum.accumulate(knots.value)
         return float(np.exp(np.interp(value, values[::-1], log_ranks[::-1])) - 1) / self.total
 
 
-class _Knot(NamedTuple):
-    """A value of known rank among a unit's activations in descending order, counted from 1.
+class _Knots(NamedTuple):
+    """Values of known rank among the activations of some units in descending order, counted from 1.
 
-    The activation of every rank up to `first` is at least `value`, from `last` on it is at most that.
+    The activation of every rank up to `first` is at least `value`, from `last` on it is at most that. The knots of a
+    unit follow each other in ascending order of `last`, then `first`; those of each unit begin at `starts`.
     """
 
-    first: int
-    last: int
-    value: float
+    starts: Ints
+    first: Ints
+    last: Ints
+    value: Floats
 
-
-def _curve(knots: "list[_Knot]") -> tuple[Floats, Floats]:
-    """Return the knots as a curve: logarithms of ranks, ascending, and values, never ascending."""
-    log_ranks = np.log([knot.last for knot in knots])
-    return log_ranks, np.minimum.accumulate([knot.value for knot in knots])
+    def between(self, upper: int, lower: int) -> tuple[Floats, Floats, Floats]:
+        """Return lower bounds, interpolated values and upper bounds of the threshold between two ranks."""
+        ends = np.append(self.starts[1:], len(self.last)) - 1
+        low = np.maximum.reduceat(np.where(self.first >= lower, self.value, -np.inf), self.starts)
+        low = np.where(np.isneginf(low), self.value[ends], low)
+        high = np.minimum.reduceat(np.where(self.last <= upper, self.value, np.inf), self.starts)
+        high = np.where(np.isposinf(high), low, high)
+        # The curve never ascends: its value at a knot is the least value up to there.
+        passed = self.last <= lower
+        left = self.starts + np.add.reduceat(passed.astype(np.int64), self.starts) - 1
+        right = np.minimum(left + 1, ends)
+        at_left = np.minimum.reduceat(np.where(passed, self.value, np.inf), self.starts)
+        at_right = np.minimum(at_left, self.value[right])
+        at_left = np.where(left < self.starts, at_right, at_left)
+        log_left, log_right = np.log(self.last[np.maximum(left, self.starts)]), np.log(self.last[right])
+        width = np.where(log_right > log_left, log_right - log_left, 1)
+        curve = at_left + (at_right - at_left) / width * (np.log(lower) - log_left)
+        curve = np.where((left < self.starts) | (left == ends) | (log_left == np.log(lower)), at_left, curve)
+        return low, np.minimum(np.maximum(curve, low), high), high
 
 
 def nearest(quantile: float, known: Sequence[float]) -> float:

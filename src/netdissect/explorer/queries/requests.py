@@ -45,7 +45,7 @@ class LayerPageQuery(UnitsQuery):
     """The same for the page of a layer."""
 
     limit: int = Field(PAGE_UNITS, ge=1, le=960, description="Number of units, as many as going back may need.")
-    charts: bool = Field(True, description="Whether the page has the layer's charts, which no control changes.")
+    charts: bool = Field(False, description="Whether the page has the layer's charts, which no control changes.")
 
 
 class SegmentationQuery(RequestModel):

@@ -29,7 +29,7 @@ async function fill(block) {
   if (block.childElementCount || block.asked === asked) return;
   block.asked = asked;
   const values = asked;
-  const { page } = await ask({ ...values, offset: block.dataset.offset, limit: size, charts: false });
+  const { page } = await ask({ ...values, offset: block.dataset.offset, limit: size });
   if (values !== asked) return;
   delete block.asked;
   if (block.near) put(block, $$("[data-part=units] > *", page));
@@ -66,6 +66,19 @@ function lay(cards, values, all) {
 }
 if (grid && !history.state && location.hash.length < 2) lay([...grid.children], { offset: 0 }, false);
 
+// The charts of a layer are drawn when the reader comes near one of them.
+const places = $$("[data-later]");
+const later = new IntersectionObserver(latest(async (_current, seen) => {
+  if (!seen.some((place) => place.isIntersecting)) return;
+  later.disconnect();
+  const { page } = await ask({ charts: true, limit: 1 });
+  for (const place of places) {
+    const drawn = page.getElementById(place.id);
+    if (drawn) place.replaceWith(drawn); else place.remove();
+  }
+}), { rootMargin: "600px" });
+for (const place of places) later.observe(place);
+
 const show = latest(async (current, values, all = false) => {
   const { page, query } = await ask(values);
   if (!current()) return;
@@ -89,7 +102,7 @@ document.addEventListener("units", debounce((event) => {
   const here = wanted === order && $$(".block", grid).find((block) => block.getBoundingClientRect().bottom > 0);
   order = wanted;
   const first = Number(all && here ? here.dataset.offset : offset);
-  show({ ...values, state: state === "all" ? "" : state, offset: first, limit: size, charts: false }, all);
+  show({ ...values, state: state === "all" ? "" : state, offset: first, limit: size }, all);
 }, 60));
 
 function set(name, value) {
