@@ -1,6 +1,8 @@
 """The explorer in a real browser, from a real server: sliders, uploads, comparison, rating."""
 
+import csv
 import itertools
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
+import copy_menu
 import screenshots
 from explorer_client import HOSTILE, Pair, image_bytes
 from netdissect.explorer import create_app, guarded
@@ -364,3 +367,26 @@ def test_a_rater_rates_by_keys_and_undoes_ratings(page: Page) -> None:
     with page.expect_download() as download:
         page.get_by_role("link", name="Ratings as CSV").click()
     assert Path(download.value.path()).read_text().startswith("run,layer,unit,label,iou,rater,rating,time\n")
+
+
+def test_the_copy_menu_saves_the_images_of_a_card_and_its_values_as_a_table(page: Page, pair: Pair) -> None:
+    page.goto(LAYER)
+    card = page.locator(".unit").first
+    tile = card.locator(".tile").first
+    tile.wait_for()
+    image = copy_menu.assert_pixels(card, card)
+    here, whole = tile.bounding_box(), card.bounding_box()
+    assert here is not None
+    assert whole is not None
+    left, top = 2 * (here["x"] - whole["x"]), 2 * (here["y"] - whole["y"])
+    colors = image.crop((int(left), int(top), int(left + 2 * here["width"]), int(top + 2 * here["height"]))).getcolors(
+        1 << 24
+    )
+    assert colors is not None
+    assert len(colors) > 50
+    [row] = json.loads(copy_menu.saved(card, "Save JSON").read_text())
+    with copy_menu.saved(card, "Save CSV").open(newline="") as file:
+        [cells] = csv.DictReader(file)
+    assert cells == {name: str(value) for name, value in row.items()}
+    layer = next(iter(pair.results[0].layers.values()))
+    assert row["iou"] == layer.units.filter(unit=row["unit"])["iou"][0]

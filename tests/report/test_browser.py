@@ -1,5 +1,7 @@
 """The report in a real browser, opened from disk."""
 
+import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+import copy_menu
 import screenshots
 from netdissect.concepts import ConceptData
 from netdissect.plots.overlap import REGION_COLORS
@@ -384,3 +387,42 @@ def test_a_unit_leads_to_similar_units_and_the_map_of_its_layer_leads_to_it(page
     number = first.locator("small").first.inner_text()
     first.locator("a").click()
     expect(page.locator(".kicker")).to_contain_text(number)
+
+
+def test_the_copy_menu_saves_a_table_a_card_and_a_chart(page: Page, layer: str, result: Result) -> None:
+    page.goto(layer.replace("index.html", "u0.html"))
+    table = page.get_by_role("group", name="Table of concepts")
+    rows = json.loads(copy_menu.saved(table, "Save JSON").read_text())
+    exact = table.locator("tbody tr").evaluate_all(
+        "all => all.map(row => [...row.cells].map(each => each.dataset.value))"
+    )
+    assert rows
+    assert [list(row.values())[1:] for row in rows] == [[float(value) for value in row[1:]] for row in exact]
+    assert [row["concept"] for row in rows] == table.locator("tbody th").all_inner_texts()
+    with copy_menu.saved(table, "Save CSV").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{name: str(value) for name, value in row.items()} for row in rows]
+    copy_menu.assert_pixels(table, table.locator("table"))
+    page.goto(layer)
+    card = page.locator(".unit.detector").first
+    [row] = json.loads(copy_menu.saved(card, "Save JSON").read_text())
+    best = result.layers["block.1"].units.filter(unit=row["unit"]).row(0, named=True)
+    assert (row["label"], row["iou"], row["state"]) == (best["label"], best["iou"], "detector")
+    chart = page.get_by_role("group", name="Distribution of IoU")
+    copy_menu.assert_pixels(chart, chart)
+    opener = chart.get_by_role("button", name="Copy or save")
+    opener.press("Enter")
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("menuitem", name="Save PNG")).to_be_focused()
+    assert Axe().run(page).response["violations"] == []
+    page.keyboard.press("Escape")
+    expect(opener).to_be_focused()
+    copy_menu.open_menu(card)
+    expect(page.get_by_role("menuitem", name="Save PNG")).to_be_hidden()
+    expect(page.get_by_role("status")).to_contain_text("netdissect serve")
+    page.evaluate("navigator.clipboard.writeText = async () => { throw new Error('not allowed'); }")
+    page.get_by_role("menuitem", name="Copy link").click()
+    link = page.get_by_label("Link, to be copied by hand")
+    expect(link).to_have_value(layer.replace("index.html", f"u{row['unit']}.html"))
+    assert link.evaluate("field => field.selectionEnd - field.selectionStart") == len(link.input_value())
+    page.emulate_media(media="print")
+    expect(page.locator(".copy").first).to_be_hidden()

@@ -268,7 +268,7 @@
   function land() {
     const card = back?.scroll && grid.querySelector(`[data-unit="${back.unit}"]`);
     if (card) settle(card, back.top, 4);
-    else if (!back && location.hash.length > 1) {
+    else if (!back && location.hash.includes("=")) {
       browse.scrollIntoView({ behavior: "instant" });
       const unit = Number(new URLSearchParams(location.hash.slice(1)).get("unit") ?? -1);
       const left = grid.querySelector(`[data-unit="${unit}"]:not([hidden])`);
