@@ -140,7 +140,7 @@
     context.fillStyle = getComputedStyle(document.body).backgroundColor;
     context.fillRect(0, 0, canvas.width, canvas.height);
     await paint(context, whole, (node) => {
-      const { left, top, width, height } = node.getBoundingClientRect();
+      const { left, top, width, height } = node.getClientRects()[0];  // of an inline element its first line
       return { left: left - whole.getBoundingClientRect().left + whole.scrollLeft, top: top - whole.getBoundingClientRect().top, width, height };
     });
     return new Promise((done) => canvas.toBlob(done, "image/png"));
@@ -201,7 +201,7 @@
       list.append(choice);
     }
     menu.append(list, Object.assign(document.createElement("p"), { role: "status" }));
-    document.body.append(menu);
+    document.querySelector("main").append(menu);
     menu.addEventListener("click", (event) => actions[event.target.dataset.action]?.());
     menu.addEventListener("toggle", ({ newState }) => opener.setAttribute("aria-expanded", newState === "open"));
     menu.addEventListener("keydown", (event) => {
