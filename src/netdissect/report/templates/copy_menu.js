@@ -70,9 +70,10 @@
       if (node.closest("defs, clipPath, title")) return;
       const style = getComputedStyle(node);
       copies[at].setAttribute("style", PAINT.map((name) => `${name}:${style.getPropertyValue(name)}`).join(";"));
+      if (style.vectorEffect === "non-scaling-stroke") copies[at].style.strokeWidth = `${SCALE * parseFloat(style.strokeWidth)}px`;
     });
     const { color } = getComputedStyle(svg);
-    for (const [name, value] of Object.entries({ xmlns: "http://www.w3.org/2000/svg", width, height, style: `color:${color};isolation:isolate` })) copy.setAttribute(name, value);
+    for (const [name, value] of Object.entries({ xmlns: "http://www.w3.org/2000/svg", width: width * SCALE, height: height * SCALE, style: `color:${color};isolation:isolate` })) copy.setAttribute(name, value);
     return loaded(`data:image/svg+xml,${encodeURIComponent(new XMLSerializer().serializeToString(copy))}`);
   }
   async function loaded(source) {
@@ -115,13 +116,13 @@
     context.globalAlpha *= opacity;
     if (node.matches("svg")) {
       const image = await drawing(node, place);
-      const sheet = new OffscreenCanvas(width * SCALE, height * SCALE);
+      const sheet = new OffscreenCanvas(Math.ceil(width * SCALE), Math.ceil(height * SCALE));
       const layer = sheet.getContext("2d");
       layer.fillStyle = getComputedStyle(node).backgroundColor;
       layer.fillRect(0, 0, sheet.width, sheet.height);
       layer.drawImage(image, 0, 0, sheet.width, sheet.height);
       context.globalCompositeOperation = mixBlendMode === "normal" ? "source-over" : mixBlendMode;
-      context.drawImage(sheet, left, top, width, height);
+      context.drawImage(sheet, Math.round(left * SCALE) / SCALE, Math.round(top * SCALE) / SCALE, sheet.width / SCALE, sheet.height / SCALE);
     } else {
       boxes(context, node, place);
       if (node.matches("img")) context.drawImage(await loaded(node.currentSrc), left, top, width, height);
