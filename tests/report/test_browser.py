@@ -419,7 +419,7 @@ def test_the_copy_menu_saves_a_table_a_card_and_a_chart(page: Page, layer: str, 
     copy_menu.open_menu(card)
     expect(page.get_by_role("menuitem", name="Save PNG")).to_be_hidden()
     expect(page.locator(".copy-menu p")).to_contain_text("netdissect serve")
-    page.evaluate("navigator.clipboard.writeText = async () => { throw new Error('not allowed'); }")
+    page.evaluate("() => { navigator.clipboard.writeText = async () => { throw new Error('not allowed'); }; }")
     page.get_by_role("menuitem", name="Copy link").click()
     link = page.get_by_label("Link, to be copied by hand")
     expect(link).to_have_value(layer.replace("index.html", f"u{row['unit']}.html"))
