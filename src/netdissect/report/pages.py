@@ -274,8 +274,7 @@ def script() -> str:
     """Return the script of all pages, with the definitions of terms."""
     definitions = {name: term.definition for name, term in TERMS.items()}
     text = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.js", "copy_menu.js"))
-    return f"{text}globalThis.definitions = {json.dumps(definitions)};
-"
+    return f"{text}globalThis.definitions = {json.dumps(definitions)};\n"
 
 
 def chart(figure: Figure, description: str) -> Markup:
