@@ -240,7 +240,9 @@ def table_schemas() -> dict[str, dict[str, Any]]:
         "formulas/label-sets-DIGEST/label_sets.parquet": dict(formula_schema.LABEL_SETS),
         "formulas/label-sets-DIGEST/image_label_sets.parquet": dict(formula_schema.IMAGE_LABEL_SETS),
         "formulas/label-sets-DIGEST/mask_rows-N.parquet": dict(formula_schema.MASK_ROWS),
+        "formulas/label-sets-DIGEST/ranges-N.parquet": dict(formula_schema.RANGES),
         "formulas/formulas-DIGEST/formulas.parquet": dict(formula_schema.FORMULAS),
+        "formulas/range-formulas-DIGEST/formulas.parquet": dict(formula_schema.RANGE_FORMULAS),
         "formulas/formulas-DIGEST/permuted.parquet": dict(formula_schema.PERMUTED),
     }
 

@@ -1,8 +1,8 @@
 """What `netdissect compose` searches and measures, as data: options, keywords and files are made from these fields."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from netdissect.config import Fraction, OneOrMore
 from netdissect.config_fields import Config, Option
@@ -21,6 +21,14 @@ class ComposeConfig(Config):
         None, description="Only these units of each layer; None: all. q-values are over the units of a layer."
     )
     quantile: float | None = Field(None, description="One of the run's quantiles; None: its first.")
+    ranges: str | None = Field(
+        None,
+        pattern=r"^kmeans:([2-9]|[1-9]\d)$",
+        description=(
+            "kmeans:K: a formula for each of 2 to 99 ranges of activation of a unit, its clusters, in place of its "
+            "masks, as in La Rosa et al. (2023); one more pass through the network."
+        ),
+    )
     length: int = Field(3, ge=1, le=5, description="Most concepts of a formula; from 4 on its IoU has a bound only.")
     operators: Annotated[tuple[Operator, ...], OneOrMore] = Field(
         OPERATORS, min_length=1, description="Operators between the concepts of a formula: ((a op b) op c)."
@@ -70,4 +78,16 @@ class ComposeConfig(Config):
     @property
     def search_inputs(self) -> dict[str, object]:
         """What the result of one unit depends on, apart from run, layer and unit."""
-        return self.model_dump(mode="json", exclude={"layers", "units", "quantile", "workers"})
+        without = {"layers", "units", "quantile", "workers"} | (set() if self.ranges else {"ranges"})
+        return self.model_dump(mode="json", exclude=without)
+
+    @property
+    def clusters(self) -> int | None:
+        """Ranges of activation of each unit; None: its masks are explained."""
+        return int(self.ranges.partition(":")[2]) if self.ranges else None
+
+    @model_validator(mode="after")
+    def _no_null_of_ranges(self) -> Self:
+        if self.ranges and self.permutations:
+            raise ValueError("formulas of ranges have no permutations yet: leave out one of ranges and permutations")
+        return self

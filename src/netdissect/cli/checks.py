@@ -8,7 +8,7 @@ import typer
 
 import netdissect
 from netdissect.cli.console import console, progress_bars
-from netdissect.cli.networks import TrustOption
+from netdissect.cli.networks import TrustOption, load_named
 from netdissect.config import Rule
 from netdissect.counted import counted
 from netdissect.errors import ConfigError
@@ -110,7 +110,7 @@ def verify(
     for name, reason in damaged.items():
         typer.echo(f"WRONG  {name}: {reason}")
     if damaged and repair:
-        loaded = _load_named(network, info)
+        loaded = load_named(network, info)
         with progress_bars() as progress:
             repaired = netdissect.repair(
                 run, network=loaded, root=concepts, trust_network=trust_network, progress=progress
@@ -126,7 +126,7 @@ def verify(
     if data:
         wrong |= _check_data(result, concepts)
     if sample:
-        loaded = _load_named(network, info)
+        loaded = load_named(network, info)
         with progress_bars() as progress:
             found = netdissect.verify_sample(
                 result, sample, network=loaded, root=concepts, seed=seed, trust_network=trust_network, progress=progress
@@ -134,15 +134,6 @@ def verify(
         wrong |= _print_sample(found)
     if wrong:
         raise typer.Exit(1)
-
-
-def _load_named(spec: str | None, info: "netdissect.result.RunInfo") -> "netdissect.Network | None":
-    """Load the network that the user named, with the weights that the run recorded."""
-    if spec is None:
-        return None
-    source = info.network.source
-    options = {} if source is None else source.model_dump(exclude={"spec"})
-    return netdissect.load_network(spec, **options)
 
 
 def _check_invariants(result: "netdissect.Result") -> bool:

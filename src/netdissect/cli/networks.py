@@ -142,3 +142,12 @@ def _field(layer: "Layer") -> tuple[str, str, str]:
     )
     size, step, offset = (f"{v:g}" if v == h else f"{v:g} x {h:g}" for v, h in pairs)
     return size, step, offset
+
+
+def load_named(spec: str | None, info: "netdissect.result.RunInfo") -> "netdissect.Network | None":
+    """Load the network that the user named, with the weights that the run recorded."""
+    if spec is None:
+        return None
+    source = info.network.source
+    options = {} if source is None else source.model_dump(exclude={"spec"})
+    return netdissect.load_network(spec, **options)

@@ -11,6 +11,7 @@ from platformdirs import user_cache_path
 
 import netdissect
 from netdissect.cli.console import console, progress_bars
+from netdissect.cli.networks import load_named
 from netdissect.cli_options import Typed, with_options
 from netdissect.compose_config import ComposeConfig
 from netdissect.config import RULES, Rule
@@ -137,6 +138,9 @@ def compose(
     typed: Typed[ComposeConfig],
     run: RunArgument,
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="For --ranges: network of the run, in place of the recorded one.")
+    ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Units that are printed.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every unit.")] = False,
 ) -> None:
@@ -145,7 +149,12 @@ def compose(
     execution = netdissect.Execution(label_cache=user_cache_path("netdissect"))
     with progress_bars() as progress:
         found = netdissect.compose(
-            result, config=typed.model(), data_root=data_root, execution=execution, progress=progress
+            result,
+            config=typed.model(),
+            data_root=data_root,
+            network=load_named(network, result.info),
+            execution=execution,
+            progress=progress,
         )
     if as_json:
         typer.echo(json.dumps(tables.formulas_json(result, found), indent=2))

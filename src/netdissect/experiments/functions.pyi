@@ -195,12 +195,13 @@ def formulas(
     all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
     float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
     Literal["images", "locations"] = ..., keep_masks: bool = ..., stats_seed: int = ..., assume_layout: str | None =
-    ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., length: int = ..., operators:
-    Literal["or", "and", "and-not"] | Sequence[Literal["or", "and", "and-not"]] = ..., search: Literal["optimal",
-    "beam"] = ..., beam: int = ..., time_limit: float | None = ..., weights: str | None = ..., state_dict: str | None =
-    ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
-    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., ranges: str | None = ...,
+    length: int = ..., operators: Literal["or", "and", "and-not"] | Sequence[Literal["or", "and", "and-not"]] = ...,
+    search: Literal["optimal", "beam"] = ..., beam: int = ..., time_limit: float | None = ..., weights: str | None =
+    ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float |
+    Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest",
+    "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path |
+    None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def ablate(

@@ -1,6 +1,6 @@
 """Formulas of the units of a finished run.
 
-    run with masks -> LabelSetPass -> UnitSearches of each unit -> UnitLog -> tables formulas, permuted -> Formulas
+    masks or ranges of a run -> LabelSetPass -> UnitSearches -> UnitLog -> tables formulas, permuted -> Formulas
 
 Source: Mu and Andreas 2020 (formulas), with proofs, hold-out and intervals that they do not have.
 """
@@ -17,6 +17,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import polars as pl
+import torch
 
 from netdissect.compose_config import ComposeConfig
 from netdissect.concepts import ConceptData
@@ -30,6 +31,7 @@ from netdissect.dissect.compose.label_set_pass import (
     chosen_quantile,
     kept_masks,
 )
+from netdissect.dissect.compose.mask_sources import RangePass
 from netdissect.dissect.compose.permuted_rows import PermutedRows
 from netdissect.dissect.compose.unit_log import UnitLog
 from netdissect.dissect.compose.unit_search import UnitSearches
@@ -37,12 +39,20 @@ from netdissect.dissect.cost_plan import size_text
 from netdissect.dissect.reload import data_of
 from netdissect.errors import ConfigError, ResultError
 from netdissect.keywords import read_fields, takes_fields
+from netdissect.models import Network
 from netdissect.paths import writing
 from netdissect.progress import Display, ShowProgress, shown
 from netdissect.result import Result
 from netdissect.result.folder_lock import lock_folder
-from netdissect.result.formulas.formula_result import ESTABLISHED, KIND, Formulas, formula_folder, run_digest
-from netdissect.result.formulas.formula_schema import FORMULAS, PERMUTED
+from netdissect.result.formulas.formula_result import (
+    ESTABLISHED,
+    KIND,
+    RANGE_KIND,
+    Formulas,
+    formula_folder,
+    run_digest,
+)
+from netdissect.result.formulas.formula_schema import FORMULAS, PERMUTED, RANGE_FORMULAS
 from netdissect.result.formulas.table_folder import TableFolder
 from netdissect.result.result import check_is_run
 from netdissect.scoring.formulas.image_rows import MaskRows
@@ -62,6 +72,7 @@ def compose(
     *,
     config: ComposeConfig | None = None,
     data_root: ConceptData | str | Path | None = None,
+    network: Network | torch.nn.Module | None = None,
     execution: Execution | None = None,
     progress: ShowProgress = None,
     **options: Unpack[ComposeOptions],
@@ -71,11 +82,13 @@ def compose(
     Parameters
     ----------
     result
-        A run that kept its masks: `netdissect.dissect` with ``keep_masks=True``.
+        A run that kept its masks: `netdissect.dissect` with ``keep_masks=True``. With ``ranges`` any run.
     config
         Options as an object; single options below override its fields.
     data_root
         Folder of the data set, if it was moved; or the data set itself, if its images were chosen in Python.
+    network
+        For ``ranges``: the network of the run, or its module, if the run cannot load it again.
     execution
         Its label cache is used; None: label maps are decoded.
     progress
@@ -100,11 +113,13 @@ def compose(
             if result.origin is None
             else formula_folder(result.origin.folder)
         )
-        data = data_of(result.info, data_root)
+        data, execution = data_of(result.info, data_root), execution or Execution()
         with writing(folder, RESUMES):
             folder.mkdir(parents=True, exist_ok=True)
             stack.callback(lock_folder(folder).release)
-        return Composition(result, config, data, folder, execution or Execution(), display).run()
+        clusters = config.clusters
+        ranges = RangePass(result, data, clusters, network, execution, display) if clusters else None
+        return Composition(result, config, data, folder, execution, display, ranges).run()
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +138,9 @@ class Composition:
         Its label cache is used.
     display
         Shows progress.
+    ranges
+        Makes masks of ranges of activation, K of each unit: they are searched as K times as many units. None: the masks
+        that the run kept.
     """
 
     result: Result
@@ -131,6 +149,7 @@ class Composition:
     parent: Path
     execution: Execution
     display: Display
+    ranges: RangePass | None
 
     @property
     def quantile(self) -> float:
@@ -145,8 +164,13 @@ class Composition:
 
     def run(self) -> Formulas:
         """Search all units that are not in the log yet, and write the tables."""
-        keys = [(layer, unit) for layer in self.layers for unit in self._units(layer)]
-        label_set_pass = LabelSetPass(self.result, self.data, self.quantile, self.parent, self.execution, self.display)
+        step = self.config.clusters or 1
+        keys = [
+            (layer, unit * step + each) for layer in self.layers for unit in self._units(layer) for each in range(step)
+        ]
+        label_set_pass = LabelSetPass(
+            self.result, self.data, self.quantile, self.parent, self.execution, self.display, self.ranges
+        )
         self._announce_pass(label_set_pass)
         tables = label_set_pass.tables(self.layers)
         self.result.check_unchanged()
@@ -157,7 +181,7 @@ class Composition:
         if self.config.permutations:
             self._search_permuted(tables, searches, log)
         self.result.check_unchanged()
-        return self._write(folder, log, {*keys})
+        return self._write(folder, tables, log, {(layer, number // step) for layer, number in keys})
 
     def _units(self, layer: str) -> Sequence[int]:
         """Return the units of a layer that are searched."""
@@ -170,7 +194,12 @@ class Composition:
     def _announce_pass(self, label_set_pass: LabelSetPass) -> None:
         """Say what the pass over the images takes before it begins."""
         missing = label_set_pass.missing(self.layers)
-        if missing:
+        if missing and self.ranges:
+            self.display.line(
+                f"one more pass of {len(self.data):,} images through {self.result.info.network.name!r}; the "
+                f"activations take {size_text(self.ranges.store_bytes(missing))} on disk until their ranges are counted"
+            )
+        elif missing:
             masks = [kept_masks(self.result, layer, self.quantile) for layer in missing]
             runs = sum(table.select(pl.len()).collect().item() for table in masks)
             entries = ENTRIES_OF_RUN * runs
@@ -184,7 +213,8 @@ class Composition:
     def _folder(self, tables: LabelSets) -> TableFolder:
         made_from = {"format": FORMAT, "run": run_digest(self.result), "quantile": self.quantile}
         made_from |= {"label_sets": tables.folder.path.name}
-        return TableFolder(self.parent, KIND, made_from | {"config": self.config.search_inputs})
+        kind = RANGE_KIND if self.ranges else KIND
+        return TableFolder(self.parent, kind, made_from | {"config": self.config.search_inputs})
 
     def _search(self, keys: Sequence[tuple[str, int]], tables: LabelSets, searches: UnitSearches, log: UnitLog) -> None:
         """Search the units that are not in the log, several at a time."""
@@ -221,8 +251,8 @@ class Composition:
         limit, count = self.config.time_limit, 1 if self.config.holdout is None else 2
         at_most = "" if limit is None else f"; at most {limit * count * len(todo) / self.config.workers:.0f} s"
         self.display.line(
-            f"{len(todo):,} units, {len(searches.names):,} concepts, {len(searches.images.table):,} label sets of "
-            f"{int(searches.images.table.pixels.sum()):,} pixels{at_most}"
+            f"{len(todo):,} {'ranges' if self.ranges else 'units'}, {len(searches.names):,} concepts, "
+            f"{len(searches.images.table):,} label sets of {int(searches.images.table.pixels.sum()):,} pixels{at_most}"
         )
 
     def _search_permuted(self, tables: LabelSets, searches: UnitSearches, log: UnitLog) -> None:
@@ -260,11 +290,10 @@ class Composition:
         rng = np.random.default_rng((self.config.stats_seed, index))
         return sorted(rng.choice(masked, min(NULL_UNITS, len(masked)), replace=False).tolist())
 
-    def _write(self, folder: TableFolder, log: UnitLog, keys: set[tuple[str, int]]) -> Formulas:
+    def _write(self, folder: TableFolder, tables: LabelSets, log: UnitLog, keys: set[tuple[str, int]]) -> Formulas:
         """Write the tables of everything in the log, and return what was asked for."""
-        found = [record for key, record in log.records.items() if len(key) == 2]
-        units = self._unit_frame(found)
-        folder.write("formulas", units, FORMULAS)
+        units = self._unit_frame([record for key, record in log.records.items() if len(key) == 2], tables)
+        folder.write("formulas", units, RANGE_FORMULAS if self.ranges else FORMULAS)
         permuted = pl.DataFrame(list(self._permuted(log)), schema=dict(PERMUTED), orient="row")
         folder.write("permuted", permuted, PERMUTED)
         asked = pl.DataFrame(list(keys), schema={"layer": pl.String, "unit": pl.Int32}, orient="row")
@@ -274,29 +303,38 @@ class Composition:
             permuted.join(asked, on=["layer", "unit"], how="semi", maintain_order="left"),
         )
 
+    def _of_ranges(self, frame: pl.DataFrame, tables: LabelSets) -> pl.DataFrame:
+        """Tell unit and range of each mask apart, and add the bounds of the range."""
+        step, number = self.config.clusters or 1, pl.col("unit")
+        layers = frame["layer"].unique(maintain_order=True).to_list()
+        bounds = pl.concat(tables.ranges(layer).with_columns(pl.lit(layer).alias("layer")) for layer in layers)
+        split = frame.with_columns(unit=number // step, range=number % step)
+        return split.join(bounds, on=["layer", "unit", "range"], how="left", maintain_order="left")
+
     def _permuted(self, log: UnitLog) -> Iterator[tuple[Any, ...]]:
         for key, record in sorted(log.records.items(), key=lambda item: tuple(map(str, item[0]))):
             if len(key) == 3:
                 layer, unit, permutation = key
                 yield layer, self.quantile, unit, permutation, record["iou"], record["concept_iou"]
 
-    def _unit_frame(self, records: Sequence[Any]) -> pl.DataFrame:
+    def _unit_frame(self, records: Sequence[Any], tables: LabelSets) -> pl.DataFrame:
         """Return the table of formulas, with q-values over the units of each layer, and the run's own labels."""
         known = [{name: record.get(name) for name in FORMULAS} for record in records]
         for row, record in zip(known, records, strict=True):
             row["layer"], row["unit"] = record["key"]
         frame = pl.DataFrame(known, schema=dict(FORMULAS)).with_columns(pl.lit(self.quantile).alias("quantile"))
         frame = frame.with_columns(q_value=pl.col("p_value").map_batches(_q_values).over("layer"))
+        order = {name: index for index, name in enumerate(self.result.layers)}
+        frame = frame.drop("run_label", "run_iou").sort(pl.col("layer").replace_strict(order), "unit")
+        if self.ranges:
+            frame = self._of_ranges(frame, tables)
         of_run = self.result.units.filter(pl.col("quantile") == self.quantile).select(
             "layer", "unit", run_label="label", run_iou="iou"
         )
-        order = {name: index for index, name in enumerate(self.result.layers)}
         return (
-            frame.drop("run_label", "run_iou")
-            .join(of_run, on=["layer", "unit"], how="left")
+            frame.join(of_run, on=["layer", "unit"], how="left", maintain_order="left")
             .with_columns(gain_established=(pl.col("q_value") <= ESTABLISHED) & (pl.col("gain") > 0))
-            .sort(pl.col("layer").replace_strict(order), "unit")
-            .select(list(FORMULAS))
+            .select(list(RANGE_FORMULAS if self.ranges else FORMULAS))
         )
 
 

@@ -16,6 +16,10 @@ class ComposeOptions(TypedDict, total=False):
     quantile: float | None
     """One of the run's quantiles; None: its first."""
 
+    ranges: str | None
+    """kmeans:K: a formula for each of 2 to 99 ranges of activation of a unit, its clusters, in place of its masks, as
+    in La Rosa et al. (2023); one more pass through the network."""
+
     length: int
     """Most concepts of a formula; from 4 on its IoU has a bound only."""
 

@@ -1,6 +1,6 @@
-"""The table of label sets of a finished run, from the masks that it kept and the labels of its data set.
+"""The table of label sets of a finished run, from the masks of its units and the labels of its data set.
 
-    masks of a layer, labels of the images -> blocks of images -> label_sets, image_label_sets, mask_rows of each layer
+    mask_sources.py, labels of the images -> blocks of images -> label_sets, image_label_sets, mask_rows of a layer
 
 Blocks are kept until all are counted, so that an interrupted pass resumes; they add up in any order of the images.
 """
@@ -9,9 +9,11 @@ import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ import polars as pl
 from netdissect.checksums import json_digest, strip_checksum
 from netdissect.concepts import ConceptData
 from netdissect.config import Execution, Progress
+from netdissect.dissect.compose.mask_sources import CountedMasks, KeptMasks, RangePass
 from netdissect.dissect.cost_plan import size_text
 from netdissect.dissect.label_reader import LabelReader
 from netdissect.dissect.work_dir.run_log import RunLog
@@ -29,11 +32,11 @@ from netdissect.paths import writing
 from netdissect.result import Result
 from netdissect.result.files import write_whole
 from netdissect.result.formulas.formula_result import run_digest
-from netdissect.result.formulas.formula_schema import IMAGE_LABEL_SETS, LABEL_SETS, MASK_ROWS
+from netdissect.result.formulas.formula_schema import IMAGE_LABEL_SETS, LABEL_SETS, MASK_ROWS, RANGES
 from netdissect.result.formulas.table_folder import TableFolder
 from netdissect.scoring import ImageLabels
 from netdissect.scoring.formulas import LabelSetTable
-from netdissect.scoring.formulas.image_rows import ImageRows, MaskRows, UnitRuns, count_mask_rows
+from netdissect.scoring.formulas.image_rows import ImageRows, MaskRows
 
 Ints = npt.NDArray[np.int64]
 
@@ -90,6 +93,10 @@ class LabelSets:
     def mask_rows(self, layer: str) -> pl.LazyFrame:
         """Open the active pixels of one layer, by unit."""
         return self.folder.scan(f"mask_rows-{self.layer_number(layer)}", MASK_ROWS)
+
+    def ranges(self, layer: str) -> pl.DataFrame:
+        """Read the ranges of activation of the units of one layer."""
+        return self.folder.scan(f"ranges-{self.layer_number(layer)}", RANGES).collect()
 
     def layer_number(self, layer: str) -> int:
         """Return the index of a layer in the run."""
@@ -161,6 +168,8 @@ class LabelSetPass:
         Threads and label cache.
     progress
         Called with the stage and the number of images done and in all.
+    ranges
+        Makes masks of ranges of activation; None: the masks at the quantile that the run kept.
     """
 
     run: Result
@@ -169,11 +178,14 @@ class LabelSetPass:
     parent: Path
     execution: Execution
     progress: Progress | None = None
+    ranges: RangePass | None = None
 
     @property
     def folder(self) -> TableFolder:
         """The folder of the tables."""
         inputs = {"format": FORMAT, "run": run_digest(self.run), "quantile": self.quantile}
+        if self.ranges:
+            inputs |= {"clusters": self.ranges.clusters}
         return TableFolder(self.parent, KIND, inputs)
 
     def missing(self, layers: Sequence[str]) -> list[str]:
@@ -193,16 +205,31 @@ class LabelSetPass:
         """
         found, missing = LabelSets(self.run, self.data, self.quantile, self.folder), self.missing(layers)
         if missing:
-            masks = {layer: kept_masks(self.run, layer, self.quantile) for layer in missing}
             blocks = self.folder.path / f"blocks-{json_digest({'layers': missing})[:8]}"
-            with writing(blocks, RESUMES):
-                blocks.mkdir(parents=True, exist_ok=True)
-            paths = list(self._count(masks, blocks))
+            with self._masks(found, missing, blocks) as masks:
+                with writing(blocks, RESUMES):
+                    blocks.mkdir(parents=True, exist_ok=True)
+                paths = list(self._count(masks, blocks))
             self._join(found, missing, paths)
             shutil.rmtree(blocks, ignore_errors=True)
         return found
 
-    def _count(self, masks: Mapping[str, pl.LazyFrame], folder: Path) -> Iterator[Path]:
+    @contextmanager
+    def _masks(self, found: LabelSets, layers: Sequence[str], folder: Path) -> Iterator[Mapping[str, CountedMasks]]:
+        """Give the masks of some layers; activations lie in the folder meanwhile."""
+        if self.ranges is None:
+            kept = {layer: kept_masks(self.run, layer, self.quantile) for layer in layers}
+            yield {layer: KeptMasks(self.run.layer(layer).info.units, table) for layer, table in kept.items()}
+            return
+        with writing(folder, "Free space and run the same command again."):
+            folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix="activations-", dir=folder) as activations:
+            masks = self.ranges.masks(layers, Path(activations))
+            for layer, of_layer in masks.items():
+                self.folder.write(f"ranges-{found.layer_number(layer)}", _range_frame(of_layer.bounds), RANGES)
+            yield masks
+
+    def _count(self, masks: Mapping[str, CountedMasks], folder: Path) -> Iterator[Path]:
         """Count the images block by block, and yield the file of each block."""
         images = len(self.data)
         reader = LabelSets(self.run, self.data, self.quantile, self.folder).label_reader(self.execution)
@@ -220,27 +247,14 @@ class LabelSetPass:
         reader.refuse_changed(self.run.info.data.digest)
 
     def _counted(
-        self, images: Sequence[ImageLabels], first: int, masks: Mapping[str, pl.LazyFrame]
+        self, images: Sequence[ImageLabels], first: int, masks: Mapping[str, CountedMasks]
     ) -> tuple[ImageRows, list[MaskRows]]:
         """Count one block of images."""
         image_rows, rows_of_sets = ImageRows.of(images, first, self.data.category_of)
         row_maps = [
-            rows[image.label_sets.index_map.ravel()].astype(np.int32)
-            for image, rows in zip(images, rows_of_sets, strict=True)
+            rows[image.label_sets.index_map].astype(np.int32) for image, rows in zip(images, rows_of_sets, strict=True)
         ]
-        counted = []
-        for layer, table in masks.items():
-            units, parts = self.run.layer(layer).info.units, list[MaskRows]()
-            of_block = pl.col("image_index").is_between(first, first + len(images) - 1)
-            frame = table.filter(of_block).sort("image_index", "unit", maintain_order=True).collect()
-            edges = np.searchsorted(frame["image_index"].to_numpy(), np.arange(first, first + len(images) + 1))
-            columns = [frame[name].to_numpy() for name in ("unit", "start", "length")]
-            for index, row_map in enumerate(row_maps):
-                runs = UnitRuns(*(column[edges[index] : edges[index + 1]] for column in columns))
-                runs.check(units, len(row_map))
-                parts.append(count_mask_rows(runs, row_map, first + index, len(image_rows.table)))
-            counted.append(MaskRows.join(parts))
-        return image_rows, counted
+        return image_rows, [MaskRows.join(source.count(first, row_maps)) for source in masks.values()]
 
     def _join(self, found: LabelSets, layers: Sequence[str], paths: Sequence[Path]) -> None:
         """Add the blocks, and write the tables."""
@@ -258,6 +272,20 @@ class LabelSetPass:
 
 _OF_TABLE = ("label_ids", "offsets", "annotated", "table_pixels")
 _ENTRIES = {"image_index": "image_index", "row": "rows", "pixels": "pixels"}
+
+
+def _range_frame(bounds: npt.NDArray[np.float32]) -> pl.DataFrame:
+    """Return one row for each unit and range; bounds are null where a unit has fewer."""
+    units, ranges, _ = bounds.shape
+    low, high = (pl.Series(bounds[:, :, side].ravel()).fill_nan(None) for side in (0, 1))
+    return pl.DataFrame(
+        {
+            "unit": np.repeat(np.arange(units), ranges),
+            "range": np.tile(np.arange(ranges), units),
+            "range_low": low,
+            "range_high": high,
+        }
+    )
 
 
 def _label_set_frame(table: LabelSetTable, categories: Sequence[str]) -> pl.DataFrame:

@@ -46,8 +46,9 @@ def formula_layers(result: Result, formulas: Formulas) -> TextTable:
 
 def layer_notes(formulas: Formulas) -> list[str]:
     """Say what the columns of `formula_layers` are."""
+    counted = "those with a mask" if formulas.config.ranges is None else "ranges of units, each counted"
     notes = [
-        "units: those with a mask. optimal: share whose formula is proven to be the best. IoU, concept's: mean of the "
+        f"units: {counted}. optimal: share whose formula is proven to be the best. IoU, concept's: mean of the "
         "best formulas and of the best single concepts, on all images."
     ]
     if formulas.config.holdout is not None:
@@ -69,8 +70,10 @@ def formula_units(formulas: Formulas, top: int | None = 20) -> TextTable:
     """Return the units with the largest IoU: formula, best concept and gain; `top` None: all."""
     shown = formulas.units.filter(pl.col("formula").is_not_null()).sort("iou", descending=True, maintain_order=True)
     shown = shown if top is None else shown.head(top)
+    ranged = formulas.config.ranges is not None
     columns = [
-        Column("layer", "text", key=True), Column("unit", key=True), Column("formula", "text"), Column("IoU"),
+        Column("layer", "text", key=True), Column("unit", key=True), *([Column("range", "text")] if ranged else []),
+        Column("formula", "text"), Column("IoU"),
         Column("concept", "text"), Column("its IoU"), Column("of the run", "text"), Column("gain"), Column("q"),
         Column("optimal", "text"),
     ]  # fmt: skip
@@ -78,6 +81,7 @@ def formula_units(formulas: Formulas, top: int | None = 20) -> TextTable:
         [
             row["layer"],
             str(row["unit"]),
+            *([f"{row['range_low']:.3g} to {row['range_high']:.3g}"] if ranged else []),
             row["formula"],
             _interval(row["iou"], row["iou_ci_low"], row["iou_ci_high"], "{:.3f}"),
             row["concept"],

@@ -20,7 +20,7 @@ from netdissect.result.formulas.formula_schema import FORMULAS, PERMUTED
 from netdissect.result.formulas.table_folder import TableFolder
 from netdissect.result.result import Result
 
-KIND = "formulas"
+KIND, RANGE_KIND = "formulas", "range-formulas"
 FORMULA_FOLDER = "formulas"
 ESTABLISHED = 0.05  # largest q-value of an established gain
 COMPOSE_HINT = "netdissect compose RUN (in Python netdissect.compose(result))"
@@ -35,7 +35,7 @@ class Formulas:
     config
         What was searched and measured.
     units
-        One row for each layer and unit; see `netdissect.result.formulas.formula_schema`.
+        One row for each layer and unit, or range of a unit; see `netdissect.result.formulas.formula_schema`.
     permuted
         One row for each drawn unit and permutation; empty: not measured.
     """

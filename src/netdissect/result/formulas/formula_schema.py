@@ -3,7 +3,9 @@
 label_sets        each label set and combination of annotated categories, with its pixels in all images
 image_label_sets  the pixels of each of these rows on each image
 mask_rows         the active pixels of each unit of one layer by row and image
+ranges            the ranges of activation of each unit of one layer, where they take the place of masks
 formulas          the formula of each unit, with its statistics
+range_formulas    the formula of each range of activation of each unit, with its statistics
 permuted          the best formula of drawn units in each permutation of the images
 """
 
@@ -29,6 +31,12 @@ MASK_ROWS: Schema = {
     "image_index": pl.UInt32(),
     "row": pl.UInt32(),
     "active": pl.UInt32(),
+}
+RANGES: Schema = {
+    "unit": pl.Int32(),
+    "range": pl.Int32(),
+    "range_low": pl.Float64(),
+    "range_high": pl.Float64(),
 }
 FORMULAS: Schema = {
     "layer": pl.String(),
@@ -62,6 +70,7 @@ FORMULAS: Schema = {
     "mask_pixels": pl.Int64(),
     "seconds": pl.Float64(),
 }
+RANGE_FORMULAS: Schema = {**{name: FORMULAS[name] for name in ("layer", "quantile")}, **RANGES, **FORMULAS}
 PERMUTED: Schema = {
     "layer": pl.String(),
     "quantile": pl.Float64(),
