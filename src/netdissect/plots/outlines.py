@@ -113,7 +113,7 @@ def mask_path(mask: Mask) -> str:
     Examples
     --------
     >>> mask_path(np.array([[False, True, True], [False, True, True]]))
-    'M2 0l4 0 0 4-4 0z'
+    'M6 0l0 4-4 0 0-4z'
     """
     text: bytes = _path_text(np.asarray(mask, np.bool_)).tobytes()
     return text.decode("ascii")
