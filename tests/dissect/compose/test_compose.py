@@ -167,6 +167,7 @@ def test_some_units_are_those_of_all_and_only_they_are_returned(run: Result, fou
     assert one.units["unit"].to_list() == [2]
     assert one.units["formula"].to_list() == found.units.filter(layer="fc", unit=2)["formula"].to_list()
     alone = netdissect.compose(run, layer="fc", unit=[2], bootstrap=0, holdout=None, workers=1)
+    assert alone.by_layer()["established"].to_list() == [None]
     assert alone.units["iou_ci_low"].is_null().all()
     assert alone.units["p_value"].is_null().all()
     assert alone.units.select((pl.col("iou") - pl.col("concept_iou") == pl.col("gain")).all()).item()

@@ -331,9 +331,10 @@ class Composition:
         of_run = self.result.units.filter(pl.col("quantile") == self.quantile).select(
             "layer", "unit", run_label="label", run_iou="iou"
         )
+        established = (pl.col("q_value") <= ESTABLISHED) & (pl.col("gain") > 0)
         return (
             frame.join(of_run, on=["layer", "unit"], how="left", maintain_order="left")
-            .with_columns(gain_established=(pl.col("q_value") <= ESTABLISHED) & (pl.col("gain") > 0))
+            .with_columns(gain_established=pl.when(pl.col("q_value").is_not_null()).then(established))
             .select(list(RANGE_FORMULAS if self.ranges else FORMULAS))
         )
 

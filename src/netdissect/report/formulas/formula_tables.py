@@ -55,7 +55,7 @@ def layer_notes(formulas: Formulas) -> list[str]:
         notes.append(
             f"gain: mean IoU of the formula less that of the concept on {formulas.config.holdout:.0%} of the images, "
             f"both chosen on the others. established: units with a gain at a false discovery rate of {ESTABLISHED:.0%};"
-            " of 2, of 3: their number by the concepts in the formula."
+            " of 2 and more: their number by the concepts in the formula."
         )
     if formulas.permuted.height:
         notes.append(
