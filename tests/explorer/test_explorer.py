@@ -30,6 +30,9 @@ from netdissect.explorer import create_app, guarded
 from netdissect.explorer.inference import MAX_QUEUED
 from netdissect.explorer.routes.explorer_state import Explorer
 from netdissect.models import Network
+from netdissect.report import urls
+from netdissect.report.drawing.examples import find_examples
+from netdissect.report.layer_tables import concept_indices, number_runs
 from netdissect.result import Result, compare_results
 from netdissect.scoring.metrics import METRICS
 
@@ -458,6 +461,17 @@ def test_a_missing_page_gives_status_404_as_a_page_with_links_or_as_json(client:
     assert answer.json()["message"] in html.unescape(page.text)
     home = "../" * address.partition("?")[0][1:].count("/")
     assert f'<a href="{home}index.html">overview</a>' in page.text
+
+
+def test_a_concept_has_the_examples_of_the_report(client: TestClient, pair: Pair) -> None:
+    runs = number_runs(pair.results)
+    data = runs[0].dataset
+    assert data is not None
+    every = find_examples(runs[0], data)
+    name = next(name for name in runs[0].result.concepts["concept"] if name in every)
+    page = client.get(f"/{urls.concept(concept_indices(runs)[name])}").text
+    section = page.partition('<section id="examples"')[2].partition("</section>")[0]
+    assert re.findall(r'src="../([^"]+)"', section) == [image.url for image in every[name]] != []
 
 
 def test_a_page_and_its_json_show_the_same_units_masks_and_counts(client: TestClient) -> None:
