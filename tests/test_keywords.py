@@ -73,6 +73,7 @@ def test_editors_read_the_options_of_formulas() -> None:
         "config",
         "data_root",
         "execution",
+        "network",
         "progress",
     }
 
