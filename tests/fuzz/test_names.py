@@ -350,6 +350,8 @@ def test_a_layer_whose_name_is_dots_lies_below_the_layers(name: str, tmp_path: P
 
 
 NAMELESS = {
+    "dissect/compose/unit_log.py": "our own notes of formulas, with a checksum each",
+    "result/formulas/table_folder.py": "digests of our own tables of formulas",
     "concepts/inspect/validate.py": "names are tried through concepts/inspect/inspect.py",
     "concepts/build/manifest.py": "our own notes of a build, beside what it builds",
     "concepts/sources/datasets/ade20k.py": "label maps lie beside their image",

@@ -268,7 +268,8 @@ def count_links(folder: Path) -> int:
     checked = 0
     for path in folder.rglob("*"):
         if path.suffix in {".html", ".css", ".js"}:
-            assert "http" not in path.read_text(encoding="utf-8"), path
+            text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")  # a name, no address
+            assert "http" not in text, path
         if path.suffix != ".html":
             continue
         parsed = Page(path)

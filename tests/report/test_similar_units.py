@@ -92,7 +92,7 @@ def test_similar_units_have_label_page_and_first_image(result: Result) -> None:
     for each in units:
         view = unit_view(LayerTables(run, list(result.layers).index(each.layer)), each.unit)
         assert (each.url, each.label, each.category, each.state) == (view.url, view.label, view.category, view.state)
-        assert each.image == replace(view.top_images[0], concept=None, pixels={})
+        assert each.image == replace(view.top_images[0], concept=None, pixels={}, label_id=0)
     assert unit_detail(tables, 6).similar_units == ()
     few = number_runs([result], max_pages=2)[0]
     pages = few.units_with_page[0]
