@@ -20,8 +20,6 @@ SEARCHED_IMAGES = 200
 """Images searched for false negatives of a concept: those with most of its pixels."""
 
 INTEGERS = pl.Int64
-NO_IMAGES = pl.DataFrame(schema=dict.fromkeys(("unit", "image_index", "pixels"), INTEGERS))
-NO_LABELS = NO_IMAGES.rename({"unit": "label_id"})
 
 
 class ErrorImages:
@@ -43,7 +41,10 @@ class ErrorImages:
         labels = {"unit": np.arange(len(level.labels)), "label_id": level.labels}
         self._level = level
         self._units = pl.DataFrame(labels).join(self._concepts, on="label_id")
-        self._false_positives, self._misses, self._searched = NO_IMAGES, NO_IMAGES, NO_LABELS
+        # Made here: polars starts its threads with the first table, and a process that forks later must not have them.
+        none = pl.DataFrame(schema=dict.fromkeys(("unit", "image_index", "pixels"), INTEGERS))
+        self._false_positives, self._misses = none, none
+        self._searched = none.rename({"unit": "label_id"})
 
     def update(self, images: pl.DataFrame, labels: pl.DataFrame) -> None:
         """Add some images: their rows of the tables ``images``, at the quantile of the masks, and ``labels``."""
