@@ -6,7 +6,7 @@ import labeled_images
 from netdissect.synthetic import write_synthetic
 from netdissect.training.scene_net import TrainConfig
 from netdissect.training.task_images import folder_images
-from netdissect.training.task_networks import trained_task
+from netdissect.training.train_tasks import trained_task
 
 FACTORIES = '''
 import torch

@@ -1,7 +1,7 @@
 """Small networks trained on synthetic or own images, for the experiments.
 
 scene_net.py (the network) -> train.py -> workspace.py (data, networks and runs of one folder)
-task_networks.py, task_images.py, pretext.py     other tasks, supervised and self-supervised
+task_networks.py, train_tasks.py, pretext.py     other tasks, supervised and self-supervised (task_images.py)
 classification_data.py, class_names.py           labeled images of one's own
 load_trained.py                                  networks from files;  demo.py: `netdissect demo`
 """

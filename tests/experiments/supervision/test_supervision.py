@@ -11,7 +11,7 @@ from netdissect.errors import CheckpointError, ConfigError, SourceError
 from netdissect.experiments.result_files import load_experiment_result, save_experiment_result
 from netdissect.experiments.supervision.experiment import SupervisionConfig, conclude, supervision
 from netdissect.synthetic import write_synthetic
-from netdissect.training import TaskImages, TrainConfig, folder_images, task_networks, trained_network
+from netdissect.training import TaskImages, TrainConfig, folder_images, train_tasks, trained_network
 from netdissect.training import train as training
 from netdissect.training.choices import SELF_SUPERVISED, TASKS
 from netdissect.training.pretext import (
@@ -23,7 +23,8 @@ from netdissect.training.pretext import (
     light_steps,
     make_task,
 )
-from netdissect.training.task_networks import backbone_of, load_task, train_task, trained_task
+from netdissect.training.task_networks import backbone_of, load_task
+from netdissect.training.train_tasks import train_task, trained_task
 
 SIZE = 64
 RECIPE = TrainConfig(size=SIZE, num_images=48, held_out=8, units=(4, 6, 8), steps=2, batch_size=8, precision="float32")
@@ -142,7 +143,7 @@ def test_the_result_counts_each_task_and_seed_and_is_reused(pictures, world, tmp
         ("random", "random", 0), ("random", "random", 1),
     ]  # fmt: skip
     assert result.extra_tables["training"]["steps"].to_list() == [2, 2, 2, 2, 0, 0]
-    monkeypatch.setattr(task_networks, "train_task", None)  # not to be called again
+    monkeypatch.setattr(train_tasks, "train_task", None)  # not to be called again
     again = supervision(pictures, world, asked, out=tmp_path)
     assert again.table.equals(result.table)
     assert again.extra_tables["training"].equals(result.extra_tables["training"])

@@ -39,7 +39,7 @@ from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
 from netdissect.experiments.supervision.experiment import synthetic_config, workspace_images
 from netdissect.training.classification_data import LabeledImages, labeled_data, labeled_folder
-from netdissect.training.task_networks import trained_task
+from netdissect.training.train_tasks import trained_task
 from netdissect.training.workspace import Workspace
 
 ENOUGH = 1000  # images for folds of 32 scenes

@@ -47,8 +47,8 @@ from netdissect.training.choices import RANDOM, SELF_SUPERVISED, SUPERVISED, TAS
 from netdissect.training.classification_data import image_files
 from netdissect.training.scene_net import TrainConfig, random_network
 from netdissect.training.task_images import TaskImages, folder_images, synthetic_images
-from netdissect.training.task_networks import held_out_count, trained_task
 from netdissect.training.train import settle_precision, training_seconds
+from netdissect.training.train_tasks import held_out_count, trained_task
 from netdissect.training.workspace import SCALES, Workspace
 
 TEXTURE = "texture"
