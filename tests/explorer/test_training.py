@@ -12,7 +12,7 @@ from netdissect.errors import ResultError
 from netdissect.explorer import create_app, guarded
 from netdissect.report import report
 from netdissect.report.layer_tables import number_runs
-from netdissect.report.training_views import open_training, snapshot_runs, training_view
+from netdissect.report.views.training_views import open_training, snapshot_runs, training_view
 from netdissect.result import Result
 
 

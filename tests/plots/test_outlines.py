@@ -24,7 +24,8 @@ from netdissect.errors import ResultError
 from netdissect.plots.outlines import MaskGrid, mask_path, mask_runs_text
 from netdissect.plots.overlap import REGION_COLORS, Overlap, iou_of_counts
 from netdissect.report.layer_tables import LayerTables, number_runs
-from netdissect.report.unit_views import MaskedImage, unit_detail, unit_view
+from netdissect.report.views.masked_images import MaskedImage
+from netdissect.report.views.unit_views import unit_detail, unit_view
 from netdissect.result import LayerInfo, Result
 from netdissect.scoring import FieldSpan, FieldSpans
 from networks import COVERAGE, build, images

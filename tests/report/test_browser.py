@@ -16,7 +16,7 @@ from netdissect.concepts import ConceptData
 from netdissect.plots.overlap import REGION_COLORS
 from netdissect.report import report
 from netdissect.report.layer_tables import LayerTables, number_runs
-from netdissect.report.unit_views import unit_view
+from netdissect.report.views.unit_views import unit_view
 from netdissect.result import Result
 from svg_paths import held
 

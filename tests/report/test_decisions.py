@@ -14,7 +14,7 @@ from netdissect.explorer.queries.concept_details import concept_detail, concept_
 from netdissect.explorer.queries.requests import UnitsQuery
 from netdissect.explorer.queries.unit_details import unit_detail, unit_page
 from netdissect.explorer.run_registry import RunRegistry
-from netdissect.report.views import ConceptView, concept_views
+from netdissect.report.views.run_views import ConceptView, concept_views
 from netdissect.report.write import report
 from netdissect.result import Result
 from netdissect.result.queries import bar_end

@@ -19,10 +19,11 @@ from corruption import snapshot
 from netdissect.concepts import ConceptData
 from netdissect.config import RULES, DissectConfig
 from netdissect.errors import ResultError
-from netdissect.report import pages, report, unit_views, urls
+from netdissect.report import pages, report, urls
 from netdissect.report.layer_tables import number_runs
-from netdissect.report.matched_units import matched_units
-from netdissect.report.views import concept_views, run_views
+from netdissect.report.views import wall
+from netdissect.report.views.matched_units import matched_units
+from netdissect.report.views.run_views import concept_views, run_views
 from netdissect.result import LayerResult, Result, count_difference, difference_sentence, load_result, save_result
 from netdissect.result.summary import interval_text, measured_count, null_text
 
@@ -106,7 +107,7 @@ def test_the_first_page_opens_with_the_best_unit_of_each_concept(
     result: Result, limit: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A unit below the limit stands for its concept only where few concepts are detected."""
-    monkeypatch.setattr(unit_views, "LEAST_TILES", 2)
+    monkeypatch.setattr(wall, "LEAST_TILES", 2)
     config = result.info.config.model_copy(update={"min_iou": limit})
     runs = number_runs([replace(result, info=result.info.model_copy(update={"config": config}))])
     (tmp_path / "index.html").write_text(pages.Pages(runs).index(run_views(runs), concept_views(runs)), "utf-8")

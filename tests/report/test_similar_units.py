@@ -10,12 +10,12 @@ import pytest
 from netdissect.concepts import ConceptData
 from netdissect.errors import ResultError
 from netdissect.plots.outlines import mask_path
-from netdissect.report import matched_units as matching
 from netdissect.report import similar_units
 from netdissect.report.layer_tables import LayerTables, number_runs
-from netdissect.report.matched_units import matched_units, matching_view, run_matchings
 from netdissect.report.similar_units import CoActivation
-from netdissect.report.unit_views import unit_detail, unit_view
+from netdissect.report.views import matched_units as matching
+from netdissect.report.views.matched_units import matched_units, matching_view, run_matchings
+from netdissect.report.views.unit_views import unit_detail, unit_view
 from netdissect.result import Result
 from netdissect.result.queries import image_maxima
 from netdissect.scoring.co_activation import best_matches, standardized

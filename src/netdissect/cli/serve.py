@@ -58,7 +58,7 @@ def serve(
 
 def _snapshots(trainings: Sequence[Path]) -> list[Path]:
     """Return the runs of trainings; needed where none is named."""
-    from netdissect.report.training_views import snapshot_runs
+    from netdissect.report.views.training_views import snapshot_runs
 
     runs = snapshot_runs(trainings)
     if not runs:

@@ -26,7 +26,7 @@ from netdissect.explorer.run_registry import GivenNetwork, RunRegistry
 from netdissect.explorer.security import LOOPBACK_NAMES, Guard
 from netdissect.explorer.thumbnails import Thumbnails
 from netdissect.explorer.uploads import MAX_BYTES
-from netdissect.report.training_views import Trainings, open_trainings
+from netdissect.report.views.training_views import Trainings, open_trainings
 from netdissect.result import Result
 
 DESCRIPTION = "Runs of netdissect: units, concepts, comparisons, uploaded images, ratings."

@@ -24,11 +24,12 @@ from netdissect.plots.example_images import read_labels
 from netdissect.report.drawing.concept_scripts import concept_script
 from netdissect.report.drawing.examples import examples_of_runs
 from netdissect.report.layer_tables import LayerTables, Level
-from netdissect.report.matched_units import matching_view
 from netdissect.report.pages import Pages
-from netdissect.report.training_views import TrainingView
-from netdissect.report.unit_views import CARD_IMAGES, CONCEPT_IMAGES, PAGE_IMAGES, unit_detail, unit_view
-from netdissect.report.views import ConceptView, RunView, concept_views, layer_view, run_views
+from netdissect.report.views.masked_images import CARD_IMAGES, CONCEPT_IMAGES, PAGE_IMAGES
+from netdissect.report.views.matched_units import matching_view
+from netdissect.report.views.run_views import ConceptView, RunView, concept_views, layer_view, run_views
+from netdissect.report.views.training_views import TrainingView
+from netdissect.report.views.unit_views import unit_detail, unit_view
 from netdissect.result.queries import run_min_iou
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -169,7 +170,7 @@ class LiveReport:
         Raises
         ------
         NetdissectError
-            If there is no such layer, or units cannot be matched; see `netdissect.report.matched_units`.
+            If there is no such layer, or units cannot be matched; see `netdissect.report.views.matched_units`.
         """
         left.layer(query.left_layer)
         right.layer(query.right_layer)

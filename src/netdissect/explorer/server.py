@@ -15,7 +15,7 @@ from netdissect.errors import ConfigError
 from netdissect.explorer.asgi import create_app, guarded
 from netdissect.explorer.run_registry import GivenNetwork
 from netdissect.explorer.security import is_loopback
-from netdissect.report.training_views import Trainings
+from netdissect.report.views.training_views import Trainings
 from netdissect.result import Result
 
 logger = logging.getLogger(__name__)

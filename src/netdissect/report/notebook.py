@@ -10,7 +10,7 @@ from netdissect.errors import ResultError
 from netdissect.plots.category_colors import category_colors
 from netdissect.plots.example_images import image_folder, read_image, webp
 from netdissect.report.layer_tables import LayerTables, number_runs
-from netdissect.report.unit_views import UnitView, unit_view
+from netdissect.report.views.unit_views import UnitView, unit_view
 from netdissect.result import Result
 from netdissect.result.queries import only_layer
 from netdissect.scoring.number_text import iou_text

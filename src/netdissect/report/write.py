@@ -26,23 +26,18 @@ from netdissect.report import urls
 from netdissect.report.drawing.concept_scripts import concept_script
 from netdissect.report.drawing.examples import examples_of_runs
 from netdissect.report.layer_tables import MAX_UNIT_PAGES, LayerTables, NumberedRun, number_runs
-from netdissect.report.matched_units import RunMatching, run_matchings
 from netdissect.report.pages import GENERATOR, PageNotes, Pages, script, style
-from netdissect.report.training_views import Trainings, TrainingView, open_trainings, training_images
-from netdissect.report.unit_views import (
+from netdissect.report.views.masked_images import (
     CARD_IMAGES,
     CONCEPT_IMAGES,
     PAGE_IMAGES,
     MaskedImage,
-    UnitDetail,
-    UnitRows,
-    UnitView,
     read_concept_masks,
-    unit_detail,
-    unit_rows,
-    unit_view,
 )
-from netdissect.report.views import ConceptView, RunView, concept_views, run_views
+from netdissect.report.views.matched_units import RunMatching, run_matchings
+from netdissect.report.views.run_views import ConceptView, RunView, concept_views, run_views
+from netdissect.report.views.training_views import Trainings, TrainingView, open_trainings, training_images
+from netdissect.report.views.unit_views import UnitDetail, UnitRows, UnitView, unit_detail, unit_rows, unit_view
 from netdissect.result import Result
 from netdissect.result.files import write_whole
 from netdissect.result.folder_lock import lock_folder

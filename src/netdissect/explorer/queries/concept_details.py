@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from netdissect.errors import RequestError
 from netdissect.explorer.run_registry import RunRegistry
 from netdissect.explorer.schemas import ConceptDetail, ConceptInRun, ConceptPage, ConceptSummary, ConceptUnit
-from netdissect.report.views import ConceptView, MatchingUnit
+from netdissect.report.views.run_views import ConceptView, MatchingUnit
 from netdissect.scoring.number_text import iou_text
 
 

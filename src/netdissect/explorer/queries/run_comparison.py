@@ -11,7 +11,7 @@ from netdissect.explorer.queries.requests import ComparisonQuery, MatchQuery
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import ComparedConcept, ComparedSide, ComparisonResponse, MatchedUnits, Matching
 from netdissect.report import urls
-from netdissect.report.matched_units import matched_units
+from netdissect.report.views.matched_units import matched_units
 from netdissect.result import LayerResult
 from netdissect.result.compare import compare_results
 from netdissect.result.queries import run_min_iou
@@ -64,7 +64,7 @@ def comparison(left: OpenRun, right: OpenRun, query: ComparisonQuery, indices: M
 
 
 def matching(left: OpenRun, right: OpenRun, query: MatchQuery) -> Matching:
-    """Match the units of two layers; see `netdissect.report.matched_units.matched_units`.
+    """Match the units of two layers; see `netdissect.report.views.matched_units.matched_units`.
 
     Raises
     ------

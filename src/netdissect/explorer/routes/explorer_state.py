@@ -14,7 +14,7 @@ from netdissect.explorer.ratings import Ratings
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
 from netdissect.explorer.schemas import ProblemDetails
 from netdissect.explorer.thumbnails import Thumbnails
-from netdissect.report.training_views import TrainingView
+from netdissect.report.views.training_views import TrainingView
 
 
 @dataclass(frozen=True)

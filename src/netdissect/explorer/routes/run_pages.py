@@ -27,7 +27,7 @@ from netdissect.explorer.schemas import (
     UnitDetailResponse,
     UnitPage,
 )
-from netdissect.report.training_views import TrainingView
+from netdissect.report.views.training_views import TrainingView
 
 router = APIRouter(tags=["results"])
 

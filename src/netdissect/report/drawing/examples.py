@@ -11,7 +11,7 @@ from netdissect.plots.example_images import read_labels
 from netdissect.plots.overlap import ConceptMask, concept_mask, label_ids
 from netdissect.report import urls
 from netdissect.report.layer_tables import NumberedRun
-from netdissect.report.unit_views import MaskedImage
+from netdissect.report.views.masked_images import MaskedImage
 
 EXAMPLES = 8
 """Examples of each concept."""

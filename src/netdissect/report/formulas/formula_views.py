@@ -6,7 +6,8 @@ from typing import Any
 
 from netdissect.plots.overlap import ImageConcept
 from netdissect.report.layer_tables import LayerTables
-from netdissect.report.unit_views import MaskedImage, UnitView
+from netdissect.report.views.masked_images import MaskedImage
+from netdissect.report.views.unit_views import UnitView
 
 FORMULA_IMAGES = 6
 ATOM_COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00")

@@ -12,7 +12,7 @@ import numpy as np
 
 from netdissect.errors import ResultError
 from netdissect.report.layer_tables import LayerTables, NumberedRun
-from netdissect.report.unit_views import UnitView, unit_view
+from netdissect.report.views.unit_views import UnitView, unit_view
 from netdissect.result import Result
 from netdissect.result.queries import live_unit_maxima
 from netdissect.scoring.co_activation import best_matches, standardized

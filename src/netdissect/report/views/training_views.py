@@ -22,7 +22,8 @@ from netdissect.experiments.outcome import ExperimentResult
 from netdissect.experiments.result_files import load_experiment_result
 from netdissect.report import urls
 from netdissect.report.layer_tables import LayerTables, Level, NumberedRun
-from netdissect.report.unit_views import MaskedImage, unit_view
+from netdissect.report.views.masked_images import MaskedImage
+from netdissect.report.views.unit_views import unit_view
 from netdissect.result.files import RUN_FILE
 from netdissect.result.queries import run_min_iou
 
