@@ -4,6 +4,7 @@ import runpy
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -32,6 +33,21 @@ def test_normalization_agrees_with_float64_and_keeps_the_images():
     assert out.dtype == torch.float32
     torch.testing.assert_close(out.double(), exact, atol=1e-6, rtol=1e-6)
     assert torch.equal(pixels, before)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_either_memory_format_gives_the_same_bits_as_numpy_and_keeps_its_strides(channels):
+    mean, std = (0.485, 0.456, 0.406, 0.1)[:channels], (0.229, 0.224, 0.225, 0.3)[:channels]
+    stored = np.random.default_rng(0).integers(0, 256, (2, 4, 5, channels), dtype=np.uint8)
+    constants = [np.array([255 * number for number in numbers]).astype(np.float32) for numbers in (mean, std)]
+    expected = ((stored.astype(np.float32) - constants[0]) / constants[1]).transpose(0, 3, 1, 2)
+    for pixels in (
+        torch.from_numpy(stored.transpose(0, 3, 1, 2)),
+        torch.from_numpy(stored).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format),
+    ):
+        out = Preprocessing(Size(4, 5), mean, std).normalize(pixels)
+        assert out.stride() == pixels.stride()
+        assert out.numpy().tobytes() == expected.tobytes()
 
 
 def test_gray_networks_have_one_channel():

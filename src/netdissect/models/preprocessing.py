@@ -150,11 +150,18 @@ class Preprocessing:
                 f"{', '.join(map(str, expected))}). Resize the images to {self.size.height} x {self.size.width} "
                 "pixels and keep them as bytes."
             )
-        mean, deviation = (
-            torch.tensor([255 * number for number in numbers], dtype=torch.float64).float().view(-1, 1, 1)
+        constants = [
+            torch.tensor([255 * number for number in numbers], dtype=torch.float64).float()
             for numbers in (self.mean, self.std)
-        )
-        return images.float().sub_(mean.to(images.device)).div_(deviation.to(images.device))
+        ]
+        mean, deviation = (constant.to(images.device) for constant in constants)
+        pixels = images.permute(0, 2, 3, 1)
+        if self.channels == 1 or not pixels.is_contiguous():
+            return images.float().sub_(mean.view(-1, 1, 1)).div_(deviation.view(-1, 1, 1))
+        # Row by row: a loop over three channels inside one over pixels takes six times as long.
+        width = self.size.width
+        rows = pixels.flatten(2).float().sub_(mean.repeat(width)).div_(deviation.repeat(width))
+        return rows.unflatten(2, (width, self.channels)).permute(0, 3, 1, 2)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalize pixels: see `normalize`."""
