@@ -161,7 +161,7 @@ class Preprocessing:
         # Row by row: a loop over three channels inside one over pixels takes six times as long.
         width = self.size.width
         rows = pixels.flatten(2).float().sub_(mean.repeat(width)).div_(deviation.repeat(width))
-        return rows.unflatten(2, (width, self.channels)).permute(0, 3, 1, 2)
+        return rows.view(pixels.shape).permute(0, 3, 1, 2)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalize pixels: see `normalize`."""
