@@ -1,6 +1,6 @@
 """The least that a dissection can cost: decode the images, and run the network up to a layer.
 
-    python -m benchmarks.plain_loop DATA LAYER [--batch-size 32] [--give-back]
+    python -m benchmarks.plain_loop DATA LAYER [--network NAME --weights none] [--batch-size 32] [--give-back]
 
 Tuned by hand: inference mode, channels last, batches of one size, images decoded by two threads while the network
 runs, freed memory kept (`--give-back`: not, as C libraries do by default), nothing computed behind the layer.
@@ -89,6 +89,7 @@ def main(
     data: Path,
     layer: str,
     network: Annotated[str, typer.Option()] = "efficientnet_lite0",
+    weights: Annotated[str | None, typer.Option()] = None,
     batch_size: Annotated[int, typer.Option()] = 32,
     limit: Annotated[int | None, typer.Option()] = None,
     give_back: Annotated[bool, typer.Option()] = False,
@@ -97,7 +98,7 @@ def main(
     if not give_back:
         prepared()
     with freeze_gc():
-        loaded = load_network(network)
+        loaded = load_network(network, weights=weights)
     print(forward_all(loaded, source_images(data, limit), layer, batch_size))
     gc.freeze()
 
