@@ -104,7 +104,7 @@ def test_keywords_make_the_configuration_of_the_objects() -> None:
     config, execution = read(
         quantile=(0.01, 0.02), anchor="half-pixel", assume_layout="tokens:1", receptive_field=(1, 2, 3), min_iou="fdr",
         permutations=20, holdout=0.5, null="locations", sensitivity="standard", categories="object", max_images=7,
-        label_cache="cache", workers=3,
+        cache_folder="cache", workers=3,
     )  # fmt: skip
     assert config == DissectConfig(
         layers=("conv5",),
@@ -113,7 +113,7 @@ def test_keywords_make_the_configuration_of_the_objects() -> None:
         assumed=Assumed(layout="tokens:1", receptive_field=(1, 2, 3)),
         min_iou="fdr", categories=("object",), max_images=7,
     )  # fmt: skip
-    assert execution == Execution(label_cache=Path("cache"), workers=3)
+    assert execution == Execution(cache_folder=Path("cache"), workers=3)
     assert read(protocol="lite")[0].protocol == PROTOCOLS["lite"]
     assert read(quantile=0.01)[0].protocol.quantiles == (0.01,)
 

@@ -460,11 +460,12 @@ class Execution(Config):
         ),
     )
     memory_mb: int = Field(512, gt=0, description="Largest activations kept in memory for thresholds; more go to disk.")
-    label_cache: Annotated[Path | None, Option(default="the user's cache folder")] = Field(
+    cache_folder: Annotated[Path | None, Option(default="the user's cache folder")] = Field(
         None,
         description=(
-            "Folder where label maps stay packed, and the digest of what files hold is remembered, for the next run on "
-            "the same data; it may be deleted at any time. none: files are read and decoded again."
+            "Folder of what the next run on the same data need not do again: label maps stay packed there, and the "
+            "digest of what files hold is remembered. It may be deleted at any time. none: files are read and decoded "
+            "again."
         ),
     )
     workers: int = Field(2, gt=0, description="Threads that decode images and label maps.")

@@ -128,9 +128,9 @@ class DissectOptions(TypedDict, total=False):
     memory_mb: int
     """Largest activations kept in memory for thresholds; more go to disk."""
 
-    label_cache: str | Path | None
-    """Folder where label maps stay packed, and the digest of what files hold is remembered, for the next run on the
-    same data; it may be deleted at any time. none: files are read and decoded again."""
+    cache_folder: str | Path | None
+    """Folder of what the next run on the same data need not do again: label maps stay packed there, and the digest of
+    what files hold is remembered. It may be deleted at any time. none: files are read and decoded again."""
 
     workers: int
     """Threads that decode images and label maps."""

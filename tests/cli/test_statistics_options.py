@@ -39,7 +39,7 @@ def test_the_merge_of_shards_carries_out_the_permutation_test(netdissect, data, 
     for merged in ("The thresholds of all shards", "More: netdissect show"):
         done = netdissect(*command, "--shard", "1/1", "--permutations", 20, "--min-iou", "fdr")
         assert done.code == 0, done.err
-        merge = netdissect("merge-shards", run, "--label-cache", "none")
+        merge = netdissect("merge-shards", run, "--cache-folder", "none")
         assert merge.code == 0, merge.err
         assert merged in merge.out
     assert "permutation test: 20 permutations, about 0 s of computing" in " ".join(merge.err.split())
@@ -57,7 +57,7 @@ def test_the_plan_says_what_permutations_take(netdissect, data, module, tmp_path
         "1",
         "--bootstrap",
         0,
-        "--label-cache",
+        "--cache-folder",
         "none",
     ]
     for permutations, expected in (

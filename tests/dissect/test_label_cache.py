@@ -28,7 +28,7 @@ SETTINGS = DissectConfig(layers=("deep_relu",), batch_size=3, top_images=3, stat
 
 
 def execution(cache: Path) -> Execution:
-    return Execution(label_cache=cache)
+    return Execution(cache_folder=cache)
 
 
 def cache_files(folder: Path) -> list[Path]:

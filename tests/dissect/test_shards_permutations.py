@@ -270,8 +270,8 @@ def test_a_merge_reads_the_label_cache(
     data: Path, counted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
-    expected = dissect(build(), data, config=config(), execution=Execution(label_cache=cache))
+    expected = dissect(build(), data, config=config(), execution=Execution(cache_folder=cache))
     assert list(cache.glob("labels-*.zip"))
     monkeypatch.setattr(LabelReader, "_decoded", None)  # label maps cannot be decoded
-    merge_shards(counted, execution=Execution(label_cache=cache))
+    merge_shards(counted, execution=Execution(cache_folder=cache))
     run_asserts.assert_same_run(load_result(counted), expected)

@@ -119,7 +119,7 @@ class World:
     def run(self, name: str, *further: object) -> tuple[object, ...]:
         """Return the command of a run into a folder."""
         return ("run", NETWORK, "--concepts", self.root / "data", "--layer", "1", "--layer", "3", "--quantile", 0.05,
-                "--batch-size", 4, "--bootstrap", 20, "--threads", 1, "--label-cache", self.root / "cache",
+                "--batch-size", 4, "--bootstrap", 20, "--threads", 1, "--cache-folder", self.root / "cache",
                 "--out", self.root / name, *further)  # fmt: skip
 
     def must(self, *words: object) -> Ended:
@@ -251,7 +251,7 @@ def make_broken(world: World, dice: random.Random, until: str) -> None:
     seconds = 0.3
     for _ in range(80):
         shutil.rmtree(world.root / "broken", ignore_errors=True)
-        command(*world.run("broken", "--label-cache", "none"), kill_after=seconds)
+        command(*world.run("broken", "--cache-folder", "none"), kill_after=seconds)
         if (world.root / "broken" / "work" / until).exists() and not (world.root / "broken" / "run.json").exists():
             world.keep("broken")
             return

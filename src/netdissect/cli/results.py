@@ -146,7 +146,7 @@ def compose(
 ) -> None:
     """Explain units by formulas of concepts, proven to be the best, and measure what they add to a single concept."""
     result, tables = netdissect.load_result(run), netdissect.formula_tables
-    execution = netdissect.Execution(label_cache=user_cache_path("netdissect"))
+    execution = netdissect.Execution(cache_folder=user_cache_path("netdissect"))
     with progress_bars() as progress:
         found = netdissect.compose(
             result,

@@ -21,7 +21,7 @@ from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, RunRequest
 from netdissect.config_fields import Values
 from netdissect.errors import ConfigError
 
-DEFAULTS = {"execution": {"label_cache": user_cache_path("netdissect")}}
+DEFAULTS = {"execution": {"cache_folder": user_cache_path("netdissect")}}
 """The default that the command line adds: the library reads no environment."""
 
 ConfigOption = Annotated[

@@ -170,7 +170,7 @@ def _measured(source: DissectionInputs, batches: int) -> _RunSize:
     # The images are chosen here, so the configuration must not draw among them again.
     config = config.model_copy(update=Subset()._asdict())
     selected = _select(data, batches * config.images_per_batch)
-    execution = execution.model_copy(update={"label_cache": None})  # these images are read once
+    execution = execution.model_copy(update={"cache_folder": None})  # these images are read once
     run = _RunSize(len(selected))
     with TemporaryDirectory(prefix="netdissect-") as folder:
         out = Path(folder) / "run"

@@ -64,7 +64,7 @@ def is_readable(path: Path) -> bool:
     except OSError as error:
         warnings.warn(
             f"{path} cannot be read ({error.strerror}): label maps are decoded instead. Name a cache folder of your "
-            "own (XDG_CACHE_HOME, Execution.label_cache), or run without one (--label-cache none).",
+            "own (XDG_CACHE_HOME, Execution.cache_folder), or run without one (--cache-folder none).",
             stacklevel=2,
         )
         return False
@@ -108,8 +108,8 @@ def write_through(
         if writer.failure is not None:
             warnings.warn(
                 f"{path.parent} cannot be written ({writer.failure.strerror}): labels are not cached for the next "
-                "run. Name a cache folder of your own (XDG_CACHE_HOME, Execution.label_cache), or say "
-                "--label-cache none.",
+                "run. Name a cache folder of your own (XDG_CACHE_HOME, Execution.cache_folder), or say "
+                "--cache-folder none.",
                 stacklevel=2,
             )
         for number, image in enumerate(images, 1):

@@ -268,7 +268,7 @@ class TwoPass:
     @property
     def label_reader(self) -> LabelReader:
         """Reads the labels of any images of the run."""
-        data, config, cache = self.source.data, self.source.config, self.source.execution.label_cache
+        data, config, cache = self.source.data, self.source.config, self.source.execution.cache_folder
         return LabelReader(data, config.protocol, cache, self.starts.step, self.stamp, self.work.log)
 
     def refuse_changed(self, digest: str) -> None:

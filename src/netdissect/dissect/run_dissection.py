@@ -141,7 +141,7 @@ def open_inputs(
     config = with_earlier_choices(run, config)
     config = config.model_copy(update={"device": choose_device(config.device, network)})
     counts_on_device(config, execution.engine)
-    data, config = sample_images(concepts, config, execution.label_cache)
+    data, config = sample_images(concepts, config, execution.cache_folder)
     layers = resolve_layers(network, config.layers, config.assumed, all_matching=config.all_matching)
     _check_fields(layers, config)
     names = exact_patterns(layer.name for layer in layers)

@@ -87,7 +87,7 @@ class LabelSets:
     def label_reader(self, execution: Execution) -> LabelReader:
         """Return what reads the labels of any images of the run."""
         config = self.run.info.config
-        cache, size = execution.label_cache, config.images_per_batch
+        cache, size = execution.cache_folder, config.images_per_batch
         return LabelReader(self.data, config.protocol, cache, size, self.data.stamp(), RunLog(None))
 
     def mask_rows(self, layer: str) -> pl.LazyFrame:

@@ -88,7 +88,7 @@ class PermutationParts:
         """
         config = counts.info.run.config
         labels = LabelReader(
-            data, config.protocol, execution.label_cache, config.images_per_batch, data.stamp(), RunLog(run)
+            data, config.protocol, execution.cache_folder, config.images_per_batch, data.stamp(), RunLog(run)
         )
         of_protocol = {name: each.first(len(config.protocol.quantiles)) for name, each in counts.counts.items()}
         test = PermutationTest(
