@@ -178,13 +178,13 @@ def dissected(series: Series, data: Path, way: Way, batch_size: int) -> Record:
     measured, caches = series.measured, series.file.parent
     layers = [part for layer in measured.chosen(way.layers) for part in ("--layer", layer)]
     limit = [] if series.limit is None else ["--max-images", series.limit]
-    packed = ["--image-cache", caches / "images"] if way.packed else []
+    packed = ["--image-cache"] if way.packed else []
     with TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         environment = {"NUMBA_CACHE_DIR": str(Path(folder) / "numba")} if way.cold else {}
         seconds, cpu = process(
             "-c", "from netdissect.cli import main; main()", "run", measured.spec, *measured.options,
-            "--concepts", data, *layers, "--out", out, "--batch-size", batch_size, "--label-cache", caches / "labels",
+            "--concepts", data, *layers, "--out", out, "--batch-size", batch_size, "--cache-folder", caches / "cache",
             *packed, *limit, *way.options, **environment,
         )  # fmt: skip
         run = json.loads((out / "run.json").read_text(encoding="utf-8"))["run"]
