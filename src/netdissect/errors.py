@@ -5,7 +5,8 @@
     │   └── SourceError   labeled images that `concepts build` cannot turn into a data set
     ├── NetworkError      a network or its preprocessing cannot be made
     │   ├── CheckpointError   a weights file is missing, foreign, damaged or unsafe
-    │   └── LayerError        a layer does not exist or cannot be dissected
+    │   ├── LayerError        a layer does not exist or cannot be dissected
+    │   └── BackendError      a backend cannot run a network; eager can
     ├── ActivationError   a layer's output holds NaN or infinity, or changes its shape
     ├── ShapeError        arrays that belong together do not agree
     ├── ConfigError       options that contradict each other
@@ -40,6 +41,10 @@ class CheckpointError(NetworkError):
 
 class LayerError(NetworkError):
     """A layer does not exist or cannot be dissected."""
+
+
+class BackendError(NetworkError):
+    """A backend of the forward pass cannot run a network; PyTorch itself can."""
 
 
 class ActivationError(NetdissectError):

@@ -23,6 +23,7 @@ from netdissect.models import (
     load_network,
     resolve_layers,
 )
+from netdissect.models.backends import BackendSettings
 
 
 class _Counting(nn.Module):
@@ -45,6 +46,9 @@ class _Shared(nn.Module):
 
     def forward(self, x):
         return self.tail(self.act(self.two(self.act(self.one(x)))))
+
+
+COMPILED = BackendSettings("compile", 3)
 
 
 def network_of(module, size=10):
@@ -263,10 +267,10 @@ def test_a_compiled_pass_gives_the_same_activations_but_for_the_last_bits_and_is
     batches = [images.contiguous(memory_format=torch.channels_last) for images in (IMAGES, -IMAGES, 2 * IMAGES[:1])]
     with ActivationRecorder(network, layers) as recorder:
         expected = [recorder(images) for images in batches]
-    with ActivationRecorder(network, layers, compiled_for=3) as recorder:
+    with ActivationRecorder(network, layers, backend=COMPILED) as recorder:
         found = [recorder(images) for images in batches]
         assert counters["stats"]["unique_graphs"] == 1
-    with ActivationRecorder(network, layers, compiled_for=3) as recorder:
+    with ActivationRecorder(network, layers, backend=COMPILED) as recorder:
         last = recorder(batches[-1])  # as a run does that goes on before its last batch
     for name in last:
         assert torch.equal(last[name], found[-1][name])
@@ -283,7 +287,7 @@ def test_without_a_c_compiler_a_compiled_pass_names_what_is_missing(monkeypatch)
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/absent/g++",))
     network = network_of(_Shared())
     with (
-        ActivationRecorder(network, resolve_layers(network, ["one"]), compiled_for=3) as recorder,
+        ActivationRecorder(network, resolve_layers(network, ["one"]), backend=COMPILED) as recorder,
         pytest.raises(NetworkError, match=r"'net' cannot be compiled.*leave out --backend compile"),
     ):
         recorder(IMAGES)

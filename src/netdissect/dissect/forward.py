@@ -14,6 +14,7 @@ from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.devices import number_format, torch_device
 from netdissect.errors import ActivationError
 from netdissect.models import ActivationRecorder, Layer, Network
+from netdissect.models.backends import BackendSettings
 from netdissect.models.checkpoints import missing_weights
 
 
@@ -78,13 +79,18 @@ def recorded(source: DissectionInputs, batches: Iterable[Batch]) -> Iterator[tup
     network, config = source.network, source.config
     device = torch_device(config.device)
     preprocessing = network.preprocessing
-    compiled_for = config.images_per_batch if config.backend == "compile" else None
-    with network.prepared(device), ActivationRecorder(network, source.layers, compiled_for=compiled_for) as recorder:
+    backend = backend_settings(config, source.execution)
+    with network.prepared(device), ActivationRecorder(network, source.layers, backend=backend) as recorder:
         for batch in batches:
             images = preprocessing.normalize(torch.from_numpy(batch.pixels).to(device))
             with number_format(device, config):
                 maps = recorder(images)
             yield batch, {name: values.float().contiguous() for name, values in maps.items()}
+
+
+def backend_settings(config: DissectConfig, execution: Execution) -> BackendSettings:
+    """Return what runs the forward pass of a run."""
+    return BackendSettings(config.backend, config.images_per_batch, config.precision, execution.cache_folder)
 
 
 def stored(

@@ -108,9 +108,10 @@ def check_layouts(source: DissectionInputs) -> dict[str, LayoutCheckInfo]:
     # The first pass of a recorder runs to the end of the network: it gets the two plain images, later ones stop early.
     edges = [0, *range(IMAGES, len(probe.images), source.config.images_per_batch), len(probe.images)]
     batches = (Batch(start, probe.images[start:stop]) for start, stop in pairwise(edges))
-    for _batch, maps in recorded(source._replace(layers=layers), batches):
-        for name, values in maps.items():
-            responses[name].update(values)
+    # With all layers, as in the passes: graphs are made for all layers of a run.
+    for _batch, maps in recorded(source, batches):
+        for name, of_layer in responses.items():
+            of_layer.update(maps[name])
     checks = {}
     for layer in layers:
         of_layer = responses[layer.name]

@@ -1,0 +1,75 @@
+"""PyTorch as it is: the network's own code, one operation after the other."""
+
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from netdissect.models.backends.backend import Modules, kept
+from netdissect.models.network import Network
+
+
+class EagerBackend:
+    """Run the module, and end the pass as soon as the last of its recorded modules has run.
+
+    Notes
+    -----
+    The first forward pass runs to its end, to count how often each module runs.
+    """
+
+    batch_size = None
+
+    def __init__(self, network: Network, modules: Modules) -> None:
+        self._network, self._modules = network, modules
+        self._hooks: list[RemovableHandle] = []
+        self._outputs: dict[str, Tensor] = {}
+        self._runs: Counter[str] = Counter()
+        self._expected: Counter[str] | None = None
+
+    def __enter__(self) -> Self:
+        for name, module in self._modules.items():
+            self._hooks.append(
+                module.register_forward_hook(
+                    lambda module, _inputs, output, name=name: self._keep(name, module, output)
+                )
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Run one batch; see `Backend`."""
+        self._outputs, self._runs = {}, Counter()
+        try:
+            # Not in inference mode: its owner could not train with tensors that the module keeps for its next pass.
+            with torch.no_grad():
+                self._network.forward(images)
+        except _AllRecordedError:
+            pass
+        else:
+            self._expected = self._runs
+        outputs, self._outputs = self._outputs, {}
+        return outputs
+
+    def _keep(self, name: str, module: nn.Module, output: object) -> None:
+        if not self._hooks or module is not self._modules[name]:
+            return  # a copy of the module has the hook, too, and keeps it after this backend is closed
+        self._runs[name] += 1
+        last = self._expected is not None and self._runs == self._expected
+        tensor = kept(output, copy=not last)
+        if tensor is not None:
+            self._outputs[name] = tensor
+        if last:
+            raise _AllRecordedError
+
+
+class _AllRecordedError(BaseException):
+    """Ends a forward pass early; not an Exception, so that a network's own handlers do not catch it."""
