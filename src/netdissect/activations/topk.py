@@ -29,6 +29,7 @@ Ints = npt.NDArray[np.int64]
 
 BLOCK_SIZE = 64
 """Values that are compared with the bound at once."""
+ABOVE_ALL = np.full((1, 1), np.inf, np.float32)
 
 
 def ranks(quantile: float, total: int, rule: Threshold) -> tuple[int, int, float]:
@@ -102,16 +103,16 @@ class StreamingTopK:
     """
 
     def __init__(self, units: int, keep: int, total: int, file: Path | None = None) -> None:
-        capacity = buffer_capacity(keep, total)
+        width = buffer_capacity(keep, total) + BLOCK_SIZE
         self.keep = keep
         self.total = total
         self.seen = 0
         self.bound: Floats = np.full(units, -np.inf, np.float32)
-        self._file = None if file is None else MemmapTopK(file, (units, capacity))
-        self._values: Floats = np.empty((units, capacity), np.float32) if self._file is None else self._file.values
+        self._file = None if file is None else MemmapTopK(file, (units, width))
+        self._values: Floats = np.empty((units, width), np.float32) if self._file is None else self._file.values
         self._filled: Ints = np.zeros(units, np.int64)
 
-    def update(self, values: Floats, floor: Floats | None = None) -> None:
+    def update(self, values: Floats, floor: Floats | None = None, maxima: Floats | None = None) -> None:
         """Add values and raise `bound`.
 
         Parameters
@@ -121,6 +122,8 @@ class StreamingTopK:
         floor
             float32 (U,): known lower bounds on the `keep`-th largest of these and earlier values; smaller values are
             not kept. None: no bound is known.
+        maxima
+            float32 (B, U): no value of a unit and image is above it. None: not known.
         """
         self.seen += values.shape[0] * values.shape[2]
         if self.seen > self.total:
@@ -130,11 +133,13 @@ class StreamingTopK:
             )
         if floor is not None:
             np.maximum(self.bound, floor, out=self.bound)
+        if maxima is None:
+            maxima = np.full(values.shape[:2], np.inf, np.float32)
         units = len(self.bound)
         step = units if self._file is None else self._file.units_at_once
         for first in range(0, units, step):
             last = min(first + step, units)
-            _keep_largest(values, self._values, self._filled, self.bound, self.keep, (first, last))
+            _keep_largest(values, maxima, self._values, self._filled, self.bound, self.keep, (first, last))
             if self._file is not None:
                 self._file.release()
 
@@ -160,7 +165,7 @@ class StreamingTopK:
         self.seen += seen
         for unit, count in enumerate(filled):
             _keep_largest(
-                np.array(values[None, unit : unit + 1, :count]), self._values[unit : unit + 1],
+                np.array(values[None, unit : unit + 1, :count]), ABOVE_ALL, self._values[unit : unit + 1],
                 self._filled[unit : unit + 1], self.bound[unit : unit + 1], self.keep, (0, 1),
             )  # fmt: skip
 
@@ -208,15 +213,21 @@ def buffer_capacity(keep: int, total: int) -> int:
 
 
 @compiled
-def _keep_largest(values: Floats, kept: Floats, filled: Ints, bound: Floats, keep: int, units: tuple[int, int]) -> None:
+def _keep_largest(
+    values: Floats, maxima: Floats, kept: Floats, filled: Ints, bound: Floats, keep: int, units: tuple[int, int]
+) -> None:
     """Keep values above the bound, which rises when the buffer is full.
 
-    Values are compared in blocks, few of which hold any above the bound: the compiler vectorizes the comparison.
+    Values are compared in blocks, few of which hold any above the bound: the compiler vectorizes the comparison. The
+    buffer has room for one more block than it keeps, so that each value of a block is written, and overwritten if it is
+    not above: without a branch, which would be taken in no order, that takes a third of the time.
     """
-    cells = values.shape[2]
+    cells, capacity = values.shape[2], kept.shape[1] - BLOCK_SIZE
     for unit in range(units[0], units[1]):
         kept_values, lower_bound, count = kept[unit], bound[unit], filled[unit]
         for image in range(values.shape[0]):
+            if not maxima[image, unit] > lower_bound:
+                continue
             unit_values = values[image, unit]
             for first in range(0, cells, BLOCK_SIZE):
                 last = min(first + BLOCK_SIZE, cells)
@@ -226,24 +237,21 @@ def _keep_largest(values: Floats, kept: Floats, filled: Ints, bound: Floats, kee
                 if above == 0:
                     continue
                 for cell in range(first, last):
-                    if unit_values[cell] > lower_bound:
-                        if count == len(kept_values):
-                            count, lower_bound = _compact(kept_values, lower_bound, keep)
-                            if not unit_values[cell] > lower_bound:
-                                continue
-                        kept_values[count] = unit_values[cell]
-                        count += 1
+                    kept_values[count] = unit_values[cell]
+                    count += unit_values[cell] > lower_bound
+                if count > capacity:
+                    count, lower_bound = _compact(kept_values[:count], capacity, lower_bound, keep)
         bound[unit], filled[unit] = lower_bound, count
 
 
 @compiled
-def _compact(kept: npt.NDArray[np.float32], bound: np.float32, keep: int) -> tuple[int, np.float32]:
+def _compact(kept: npt.NDArray[np.float32], capacity: int, bound: np.float32, keep: int) -> tuple[int, np.float32]:
     """Drop values below the bound; if too many remain, keep the largest and raise the bound."""
     count = 0
     for value in kept:
         kept[count] = value
         count += value >= bound  # the bound may itself be one of the largest values
-    if count > keep + (len(kept) - keep) // 2:
+    if count > keep + (capacity - keep) // 2:
         kept[:count] = np.partition(kept[:count], count - keep)
         bound = kept[count - keep]
         kept[:keep] = kept[count - keep : count].copy()

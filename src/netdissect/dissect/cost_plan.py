@@ -8,7 +8,7 @@ from typing import Literal
 
 from netdissect.activations import ranks
 from netdissect.activations.activation_range import RANGE_IMAGES
-from netdissect.activations.topk import buffer_capacity
+from netdissect.activations.topk import BLOCK_SIZE, buffer_capacity
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution
 from netdissect.counted import counted
@@ -85,7 +85,7 @@ class LayerPlan:
     @property
     def top_bytes(self) -> int:
         """Bytes of the largest values."""
-        return 4 * self.layer.units * buffer_capacity(self.keep, self.total)
+        return 4 * self.layer.units * (buffer_capacity(self.keep, self.total) + BLOCK_SIZE)
 
     @property
     def top_image_bytes(self) -> int:

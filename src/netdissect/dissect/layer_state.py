@@ -148,10 +148,11 @@ class Collector(_LayerState):
         # The histogram holds cells; where thresholds are taken over upsampled maps it gives no bound.
         floor = self.histogram.floor(self.plan.keep) if self._upsampled is None else None
         maxima = largest_values(cells)
-        self.top_values.update(self._values(cells, maxima), floor)
+        self.top_values.update(self._values(cells, maxima), floor, maxima)
         self.top_images.update(cells, maxima, rows)
         self._maxima.append(maxima)
-        self.keep(maps)
+        if self.store is not None:
+            self.store.append(cells, self.top_values.bound, maxima)
 
     def keep(self, maps: Tensor) -> None:
         """Store the activations of one batch that can exceed a threshold."""

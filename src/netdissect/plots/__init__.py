@@ -16,43 +16,11 @@
 Each takes its ``width`` in inches and keeps its type sizes in points at any width: 3.3 is one column of a paper, 6.8
 are two. Colors can be told apart with the common color vision deficiencies; ``colors="paper"`` takes the colors of the
 authors' graphs. Figures do not use pyplot: no global state is changed, and no window or backend is needed. A notebook
-shows a figure as SVG.
+shows a figure as SVG. Names are loaded when they are first used: a table in the terminal does not load matplotlib.
 
 Source: Bau et al. 2017 :cite:p:`bau2017network`, its bar graphs of unique detectors and of concepts.
 """
 
-from netdissect.plots.bars import bars
-from netdissect.plots.concept_scatter import concept_scatter
-from netdissect.plots.depth import RUN_COLORS, depth
-from netdissect.plots.formulas.formula_gains import formula_gains
-from netdissect.plots.image_segmentation import Segment, Segmentation, segmented_image
-from netdissect.plots.iou_histogram import iou
-from netdissect.plots.layer_bars import layers
-from netdissect.plots.sensitivity import RAMP, sensitivity
-from netdissect.plots.style import FAINT, INK, PAPER, plain, save, svg
-from netdissect.plots.unit_map import unit_map
-from netdissect.plots.unit_sheet import overlap, units
+from netdissect.lazy import attach
 
-__all__ = [
-    "FAINT",
-    "INK",
-    "PAPER",
-    "RAMP",
-    "RUN_COLORS",
-    "Segment",
-    "Segmentation",
-    "bars",
-    "concept_scatter",
-    "depth",
-    "formula_gains",
-    "iou",
-    "layers",
-    "overlap",
-    "plain",
-    "save",
-    "segmented_image",
-    "sensitivity",
-    "svg",
-    "unit_map",
-    "units",
-]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

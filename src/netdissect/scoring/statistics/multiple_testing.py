@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import scipy.special
+import scipy
 
 from netdissect.config import Rule
 from netdissect.scoring.detectors import DetectorCount, UnitLabels, count_detectors

@@ -59,7 +59,8 @@ def _codes(aligned: AlignedLayout, dims: dict[str, int], shape: Shape) -> Tensor
         return cell_codes.resize_constant(codes, shape, dims.values())
     directions = {direction: dim for direction, dim in dims.items() if direction != IMAGE}
     images = cell_codes.resize_constant(cell_codes.image_part(codes), shape, [dims.get(IMAGE, 0)])
-    return images + cell_codes.codes_along(shape, directions, images.device)
+    cells = cell_codes.codes_along(shape, directions, images.device)
+    return (cell_codes.unexpanded(images) + cell_codes.unexpanded(cells)).expand(*shape)
 
 
 def within_windows(layout: SpatialLayout, shape: Shape, changes: dict[int, FieldChange]) -> SpatialLayout | None:
