@@ -1,12 +1,14 @@
 """Whole runs as a user types them, in turn with a tuned plain loop over the same images; each a process.
 
     python -m benchmarks.whole_run measure FILE DATA --group default [--network NAME] [--times 5] [--rounds 5]
+    python -m benchmarks.whole_run series FILE DATA [--rounds 5] [--minutes 60]
     python -m benchmarks.whole_run table FILE
 
 DATA is a data set in Broden's layout. A round runs every way of a group once, and is appended to FILE, JSON lines, when
 it is complete; `measure` adds rounds until FILE has as many as asked for, or until the next would not end within
-`--minutes` (it then exits with 3), so that a long series can be taken in pieces. Ratios are medians over rounds of what
-is in FILE. Data sets that name every image several times over and the caches of labels and images lie in FILE's folder.
+`--minutes` (it then exits with 3), so that a long series can be taken in pieces; `series` does so for everything in
+`benchmarks/RESULTS.md`, a round of each in turn. Ratios are medians over rounds of what is in FILE. Data sets that hold
+every image several times over and the caches of labels and images lie in FILE's folder.
 
 Groups: `default` (eager, one, five and ten layers), `backends` (images packed by an earlier run; every backend and
 precision), `images` (packed or decoded), `statistics` (what the default statistics and the layout check add), `start`
@@ -20,15 +22,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from shutil import copy, copytree
 from tempfile import TemporaryDirectory
 from typing import Annotated, NamedTuple
 
 import typer
 
+from benchmarks.larger_data import enlarged
 from benchmarks.networks import NETWORKS, Measured
 from benchmarks.plain_loop import forward_all, source_images
 from benchmarks.process import prepared
@@ -123,32 +126,6 @@ class Series:
         return [record for record in read(self.file, "round") if self.key.items() <= record.items()]
 
 
-def enlarged(series: Series) -> Path:
-    """Return a data set that holds every image several times over, each time in files of their own."""
-    if series.times == 1:
-        return series.data
-    larger = series.file.parent.resolve() / f"{series.data.name}-times-{series.times}"
-    if (larger / "index.csv").exists():
-        return larger
-    larger.mkdir(exist_ok=True)
-    for table in series.data.glob("*.csv"):
-        copy(table, larger)
-    for number in range(series.times):
-        copytree(series.data / "images", larger / "images" / str(number), dirs_exist_ok=True)
-    (larger / "index.csv").unlink()
-    header, *rows = (series.data / "index.csv").read_text(encoding="utf-8").splitlines()
-    lines = (",".join(_moved(row, number)) for number in range(series.times) for row in rows)
-    (larger / "index.csv").write_text("\n".join([header, *lines, ""]), encoding="utf-8")
-    return larger
-
-
-def _moved(row: str, number: int) -> Iterator[str]:
-    """Name the files of a row in the folder of their copies."""
-    for column, cell in enumerate(row.split(",")):
-        is_file = column == 0 or cell.endswith((".png", ".jpg"))
-        yield ";".join(f"{number}/{part}" if "." in part else part for part in cell.split(";")) if is_file else cell
-
-
 def process(*arguments: object, **environment: str) -> tuple[float, float]:
     """Run a module of Python in a process of its own; return its seconds and those of the processors.
 
@@ -157,11 +134,8 @@ def process(*arguments: object, **environment: str) -> tuple[float, float]:
     command = [sys.executable, *map(str, arguments)]
     settings = {"GOMP_SPINCOUNT": str(SPINS)} | os.environ | environment
     start, before = time.perf_counter(), sum(os.times()[2:4])
-    done = subprocess.run(command, capture_output=True, text=True, env=settings, check=False)
-    spent = time.perf_counter() - start, sum(os.times()[2:4]) - before
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\nfailed:\n{done.stderr[-3000:]}")
-    return spent
+    subprocess.run(command, capture_output=True, text=True, env=settings, check=True)
+    return time.perf_counter() - start, sum(os.times()[2:4]) - before
 
 
 def plain_loop(series: Series, data: Path, batch_size: int) -> Record:
@@ -232,25 +206,40 @@ def batch_size_of(series: Series, way: Way) -> int:
 
 
 def warm_up(series: Series, data: Path, ways: tuple[Way, ...]) -> None:
-    """Run every way once before it is first measured: caches of labels, images and machine code fill."""
+    """Fill caches before anything is measured with a commit: of labels and images, and of the code of every way."""
     tuned(series)
-    for way in ways:
+    packed = Way("caches", packed=True)
+    for way in (packed, *ways):
         done = {"name": way.name, "commit": commit()} | series.key
+        if way is packed:
+            done |= {"group": "any", "network": "any"}
         if way.name == PLAIN or way.cold or any(done.items() <= record.items() for record in read(series.file, "warm")):
             continue
-        dissected(series, data, way, batch_size_of(series, way))
+        with suppress(subprocess.CalledProcessError):  # said when it is measured
+            if way is packed:
+                whole = replace(series, network="efficientnet_lite0", group="images")
+                dissected(whole, data, way, tuned(whole))
+            else:
+                dissected(series, series.data, way, batch_size_of(series, way))
         append(series.file, "warm", done)
 
 
 def one_round(series: Series, data: Path, ways: tuple[Way, ...]) -> Record:
     """Run every way once."""
-    runs = [
-        plain_loop(series, data, tuned(series))
-        if way.name == PLAIN
-        else dissected(series, data, way, batch_size_of(series, way))
-        for way in ways
-    ]
+    runs = []
+    for way in ways:
+        try:
+            runs.append(one_run(series, data, way))
+        except subprocess.CalledProcessError as error:  # such as a backend that is not installed
+            print(f"{way.name} failed: {error.stderr.strip()[-1000:]}", flush=True)
     return series.key | {"runs": runs}
+
+
+def one_run(series: Series, data: Path, way: Way) -> Record:
+    """Run a way once."""
+    if way.name == PLAIN:
+        return plain_loop(series, data, tuned(series))
+    return dissected(series, data, way, batch_size_of(series, way))
 
 
 app = typer.Typer(add_completion=False)
@@ -268,18 +257,59 @@ def measure(
     minutes: Annotated[float, typer.Option(help="Begin no round that would not end by then.")] = 1e6,
 ) -> None:
     """Add rounds to a file until it has as many as asked for."""
-    end = time.monotonic() + 60 * minutes
     prepared()
-    series = Series(file, data.resolve(), network, times, group)
-    ways = tuple(one for one in GROUPS[group] if not way or one.name in way)
-    larger = enlarged(series)
-    warm_up(series, larger, ways)
+    series, end = Series(file, data.resolve(), network, times, group), time.monotonic() + 60 * minutes
     while len(series.rounds()) < rounds:
-        past = [sum(run["seconds"] for run in record["runs"]) for record in series.rounds()]
-        if past and time.monotonic() + max(past) > end:
+        if not add_round(series, tuple(way or ()), end):
             raise typer.Exit(3)
-        append(file, "round", one_round(series, larger, ways))
-        print(f"{group}, {network}, {times} x: round {len(series.rounds())} of {rounds}", flush=True)
+
+
+def add_round(series: Series, only: tuple[str, ...], end: float) -> bool:
+    """Add a round to a file, unless it would not end in time."""
+    done = series.rounds()
+    past = [sum(run["seconds"] for run in record["runs"]) for record in done]
+    if past and time.monotonic() + max(past) > end:
+        return False
+    ways = tuple(way for way in GROUPS[series.group] if not only or way.name in only)
+    data = enlarged(series.data, series.times, series.file.parent)
+    warm_up(series, data, ways)
+    append(series.file, "round", one_round(series, data, ways))
+    print(f"{series.group}, {series.network}, {series.times} x: round {len(done) + 1}", flush=True)
+    return True
+
+
+FAST = (PLAIN, "eager, float32", "onnxruntime, float32", "compile, bfloat16")
+SERIES = (
+    ("default", "efficientnet_lite0", 1, ()),
+    ("backends", "efficientnet_lite0", 1, ()),
+    ("start", "efficientnet_lite0", 1, ()),
+    ("default", "efficientnet_lite0", 5, ()),
+    ("backends", "efficientnet_lite0", 5, ()),
+    ("images", "efficientnet_lite0", 1, ()),
+    ("statistics", "efficientnet_lite0", 1, ()),
+    ("backends", "resnet50", 5, FAST),
+    ("backends", "convnext_tiny", 5, FAST),
+    ("backends", "vit_small", 5, FAST),
+)
+"""Group, network, how many times over, and ways: all that `benchmarks/RESULTS.md` states."""
+
+
+@app.command("series")
+def measure_all(
+    file: Path,
+    data: Path,
+    rounds: Annotated[int, typer.Option(help="Of each group, with those that are there.")] = 5,
+    minutes: Annotated[float, typer.Option(help="Begin no round that would not end by then.")] = 1e6,
+    network: Annotated[list[str] | None, typer.Option(help="Only these; by default all.")] = None,
+) -> None:
+    """Add rounds of every group in turn until a file has as many as asked for."""
+    prepared()
+    end = time.monotonic() + 60 * minutes
+    for number in range(rounds):
+        for group, name, times, only in SERIES:
+            series = Series(file, data.resolve(), name, times, group)
+            if (not network or name in network) and len(series.rounds()) <= number:
+                add_round(series, only, end)
 
 
 @app.command()
