@@ -1,16 +1,20 @@
 """The least that a dissection can cost: decode the images, and run the network up to a layer.
 
-    python -m benchmarks.plain_loop DATA LAYER [--network NAME --weights none] [--batch-size 32] [--give-back]
+    python -m benchmarks.plain_loop DATA LAYER [--network NAME --weights none] [--batch-size 32 | --tune] [--give-back]
 
 Tuned by hand: inference mode, channels last, batches of one size, images decoded by two threads while the network
 runs, freed memory kept (`--give-back`: not, as C libraries do by default), nothing computed behind the layer.
+`--tune` finds the batch size.
 """
 
 import csv
 import gc
+import json
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +28,7 @@ from benchmarks.process import prepared
 from netdissect.cli.process_tuning import freeze_gc
 from netdissect.models import Network, load_network
 
+BATCHES = (8, 16, 32, 64)
 WORKERS = 2
 AHEAD = 2
 
@@ -85,6 +90,24 @@ def forward_all(network: Network, paths: list[Path], layer: str, batch_size: int
     return seen
 
 
+def seconds_of(function: Callable[[], object], times: int = 3) -> float:
+    """Return the shortest of some times: what the machine can do."""
+    function()
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        function()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def pace(network: Network, paths: list[Path], layer: str) -> dict[int, float]:
+    """Return milliseconds an image by batch size."""
+    return {
+        size: 1e3 * seconds_of(partial(forward_all, network, paths, layer, size), 2) / len(paths) for size in BATCHES
+    }
+
+
 def main(
     data: Path,
     layer: str,
@@ -93,13 +116,17 @@ def main(
     batch_size: Annotated[int, typer.Option()] = 32,
     limit: Annotated[int | None, typer.Option()] = None,
     give_back: Annotated[bool, typer.Option()] = False,
+    tune: Annotated[bool, typer.Option()] = False,
 ) -> None:
-    """Print how many values the layer put out."""
+    """Print how many values the layer put out, or milliseconds an image by batch size."""
     if not give_back:
         prepared()
     with freeze_gc():
         loaded = load_network(network, weights=weights)
-    print(forward_all(loaded, source_images(data, limit), layer, batch_size))
+    if tune:
+        print(json.dumps(pace(loaded, source_images(data, limit), layer)))
+    else:
+        print(forward_all(loaded, source_images(data, limit), layer, batch_size))
     gc.freeze()
 
 

@@ -21,17 +21,17 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from netdissect.models.backends import BackendSettings, open_backend
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from benchmarks.networks import NETWORKS, Measured
-from benchmarks.plain_loop import WORKERS, ReachedError, decode, source_images
+from benchmarks.plain_loop import WORKERS, ReachedError, decode, seconds_of, source_images
 from benchmarks.process import prepared
 from benchmarks.series import Record, append, machine, read
-from benchmarks.whole_run import PLAIN, of, seconds_of
+from benchmarks.whole_run import PLAIN, of
 from netdissect.config import BackendName, Precision
 from netdissect.models import Network, load_network
+from netdissect.models.backends import BackendSettings, open_backend
 
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SQUARES = (1024, 2048, 3072)
@@ -40,6 +40,8 @@ BACKENDS = (
     ("compile", "bfloat16"),
 )  # fmt: skip
 BATCHES = (8, 16, 32)
+COMPILED_BATCHES = (8,)
+"""Compiling takes half a minute for each."""
 COPIED = 2**28
 """Numbers of float32 in the copy that measures the memory bandwidth."""
 
@@ -106,7 +108,7 @@ def forward_passes(measured: Measured, backend: BackendName, precision: Precisio
     pixels = torch.randint(0, 256, (max(BATCHES), 3, *network.preprocessing.size), dtype=torch.uint8)
     normalized = network.preprocessing.normalize(pixels).contiguous(memory_format=torch.channels_last)
     found = {}
-    for size in BATCHES:
+    for size in COMPILED_BATCHES if backend == "compile" else BATCHES:
         settings = BackendSettings(backend, size, precision)
         times = -(-images // size)
         with (

@@ -21,10 +21,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, NamedTuple
@@ -33,15 +32,11 @@ import typer
 
 from benchmarks.larger_data import enlarged
 from benchmarks.networks import NETWORKS, Measured
-from benchmarks.plain_loop import forward_all, source_images
-from benchmarks.process import prepared
 from benchmarks.series import Record, append, commit, machine, read
 from netdissect.cli.process_tuning import SPINS
-from netdissect.models import load_network
 
 PLAIN = "plain loop"
 BARE = ("--bootstrap", "0", "--permutations", "0", "--no-layout-check")
-BATCHES = (8, 16, 32, 64)
 FEW = 32
 """Images of a short run."""
 
@@ -126,25 +121,22 @@ class Series:
         return [record for record in read(self.file, "round") if self.key.items() <= record.items()]
 
 
-def process(*arguments: object, **environment: str) -> tuple[float, float]:
-    """Run a module of Python in a process of its own; return its seconds and those of the processors.
+def process(*arguments: object, **environment: str) -> tuple[str, Record]:
+    """Run a module of Python in a process of its own; return what it prints, its seconds and those of the processors.
 
     Its threads wait for work as those of the command line do.
     """
     command = [sys.executable, *map(str, arguments)]
     settings = {"GOMP_SPINCOUNT": str(SPINS)} | os.environ | environment
     start, before = time.perf_counter(), sum(os.times()[2:4])
-    subprocess.run(command, capture_output=True, text=True, env=settings, check=True)
-    return time.perf_counter() - start, sum(os.times()[2:4]) - before
+    done = subprocess.run(command, capture_output=True, text=True, env=settings, check=True)
+    return done.stdout, {"seconds": time.perf_counter() - start, "cpu": sum(os.times()[2:4]) - before}
 
 
-def plain_loop(series: Series, data: Path, batch_size: int) -> Record:
-    """Run the plain loop once."""
-    limit = [] if series.limit is None else ["--limit", series.limit]
+def plain_loop(series: Series, data: Path, *options: object) -> tuple[str, Record]:
+    """Run the plain loop."""
     network = ["--network", series.measured.spec, *series.measured.options]
-    layer = series.measured.layers[-1]
-    seconds, cpu = process("-m", "benchmarks.plain_loop", data, layer, *network, "--batch-size", batch_size, *limit)
-    return {"name": PLAIN, "seconds": seconds, "cpu": cpu, "batch_size": batch_size}
+    return process("-m", "benchmarks.plain_loop", data, series.measured.layers[-1], *network, *options)
 
 
 def dissected(series: Series, data: Path, way: Way, batch_size: int) -> Record:
@@ -156,28 +148,15 @@ def dissected(series: Series, data: Path, way: Way, batch_size: int) -> Record:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         environment = {"NUMBA_CACHE_DIR": str(Path(folder) / "numba")} if way.cold else {}
-        seconds, cpu = process(
+        _, spent = process(
             "-c", "from netdissect.cli import main; main()", "run", measured.spec, *measured.options,
             "--concepts", data, *layers, "--out", out, "--batch-size", batch_size, "--cache-folder", caches / "cache",
             *packed, *limit, *way.options, **environment,
         )  # fmt: skip
         run = json.loads((out / "run.json").read_text(encoding="utf-8"))["run"]
     assert [layer["name"] for layer in run["layers"]] == list(measured.chosen(way.layers))
-    return {
-        "name": way.name, "seconds": seconds, "cpu": cpu, "batch_size": batch_size, "images": run["data"]["images"],
-        "says": {name: run[name] for name in ("seconds", "versions", "backend", "forward") if name in run},
-    }  # fmt: skip
-
-
-def seconds_of(function: Callable[[], object], times: int = 3) -> float:
-    """Return the shortest of some times: what the machine can do."""
-    function()
-    found = []
-    for _ in range(times):
-        start = time.perf_counter()
-        function()
-        found.append(time.perf_counter() - start)
-    return min(found)
+    says = {name: run[name] for name in ("seconds", "forward") if name in run}
+    return {"name": way.name} | spent | {"batch_size": batch_size, "images": run["data"]["images"], "says": says}
 
 
 def tuned(series: Series) -> int:
@@ -185,13 +164,10 @@ def tuned(series: Series) -> int:
     for record in read(series.file, "batch size"):
         if record["network"] == series.network:
             return int(record["batch_size"])
-    network = load_network(series.measured.spec, weights=series.measured.weights)
-    few = source_images(series.data, 256 if series.network == "efficientnet_lite0" else 64)
-    layer = series.measured.layers[-1]
-    pace = {n: seconds_of(partial(forward_all, network, few, layer, n), 2) / len(few) for n in BATCHES}
-    best = min(pace, key=pace.__getitem__)
-    milliseconds = {str(n): round(1e3 * pace[n], 2) for n in BATCHES}
-    append(series.file, "batch size", {"network": series.network, "batch_size": best, "ms": milliseconds})
+    limit = 256 if series.network == "efficientnet_lite0" else 64
+    pace = json.loads(plain_loop(series, series.data, "--tune", "--limit", limit)[0])
+    best = int(min(pace, key=pace.__getitem__))
+    append(series.file, "batch size", {"network": series.network, "batch_size": best, "ms": pace})
     return best
 
 
@@ -238,7 +214,8 @@ def one_round(series: Series, data: Path, ways: tuple[Way, ...]) -> Record:
 def one_run(series: Series, data: Path, way: Way) -> Record:
     """Run a way once."""
     if way.name == PLAIN:
-        return plain_loop(series, data, tuned(series))
+        limit = [] if series.limit is None else ["--limit", series.limit]
+        return {"name": PLAIN} | plain_loop(series, data, "--batch-size", tuned(series), *limit)[1]
     return dissected(series, data, way, batch_size_of(series, way))
 
 
@@ -257,7 +234,6 @@ def measure(
     minutes: Annotated[float, typer.Option(help="Begin no round that would not end by then.")] = 1e6,
 ) -> None:
     """Add rounds to a file until it has as many as asked for."""
-    prepared()
     series, end = Series(file, data.resolve(), network, times, group), time.monotonic() + 60 * minutes
     while len(series.rounds()) < rounds:
         if not add_round(series, tuple(way or ()), end):
@@ -303,7 +279,6 @@ def measure_all(
     network: Annotated[list[str] | None, typer.Option(help="Only these; by default all.")] = None,
 ) -> None:
     """Add rounds of every group in turn until a file has as many as asked for."""
-    prepared()
     end = time.monotonic() + 60 * minutes
     for number in range(rounds):
         for group, name, times, only in SERIES:
