@@ -3,10 +3,12 @@
     python -m benchmarks.roofline measure FILE DATA [--network NAME]
     python -m benchmarks.roofline table FILE
 
-The limit of an image is the longest of three times: its FLOPs up to the layer over the fastest matrix product of the
-same number format, the bytes that its convolutions and matrix products read and write over the memory bandwidth, and
+The limit of an image is the longest of three times: its FLOPs up to the layer over the fastest product of the same
+number format, the bytes that its convolutions and matrix products read and write over the memory bandwidth, and
 decoding it. All three are measured on all cores, together with each backend's own forward pass: images in memory,
-nothing but the pass. FILE is that of `benchmarks.whole_run`, from which whole runs are taken.
+nothing but the pass. The product is one of matrices or a convolution, whichever is faster: on AMD, torch's float32
+matrix product takes twice as long as its convolutions. FILE is that of `benchmarks.whole_run`, from which whole runs
+are taken.
 """
 
 import json
@@ -90,15 +92,19 @@ def cost(network: Network, layer: str, batch_size: int) -> Record:
 
 
 def peaks(precision: Precision) -> Record:
-    """Return GFLOP/s of the fastest matrix product, and GB/s of memory, read and written."""
+    """Return GFLOP/s of the fastest matrix product and of a convolution, and GB/s of memory, read and written."""
     squares = [torch.rand(n, n).to(FORMATS[precision]) for n in SQUARES]
     product = max(2 * len(one) ** 3 / seconds_of(partial(torch.mm, one, one), 5) for one in squares)
+    images, filters = torch.rand(8, 256, 28, 28), torch.rand(256, 256, 3, 3)
+    laid_out = [one.to(FORMATS[precision]).contiguous(memory_format=torch.channels_last) for one in (images, filters)]
+    with torch.inference_mode():
+        convolution = (
+            2 * images.numel() * filters[0].numel() / seconds_of(partial(torch.conv2d, *laid_out, padding=1), 5)
+        )
     source = torch.rand(COPIED)
     target = torch.empty_like(source)
-    return {
-        "product": product / 1e9,
-        "bandwidth": 2 * source.nbytes / seconds_of(partial(target.copy_, source), 3) / 1e9,
-    }
+    bandwidth = 2 * source.nbytes / seconds_of(partial(target.copy_, source), 3)
+    return {"product": product / 1e9, "convolution": convolution / 1e9, "bandwidth": bandwidth / 1e9}
 
 
 def forward_passes(measured: Measured, backend: BackendName, precision: Precision, images: int) -> dict[int, float]:
@@ -174,7 +180,10 @@ def table(file: Path) -> None:
     """Print the limits, and the share of them that forward passes and whole runs reach."""
     peak = {precision: typical(file, precision) for precision in FORMATS}
     for precision, record in peak.items():
-        print(f"{precision}: matrix product {record['product']:.0f} GFLOP/s, memory {record['bandwidth']:.0f} GB/s")
+        print(
+            f"{precision}: matrix product {record['product']:.0f} GFLOP/s, convolution {record['convolution']:.0f}, "
+            f"memory {record['bandwidth']:.0f} GB/s"
+        )
     costs = {record["network"]: record for record in read(file, "cost")}
     header("network", "GFLOP", "MB, fused", "MB, eager", "decoding, ms", *(f"limit, {name}" for name in FORMATS))
     for name, record in costs.items():
@@ -200,14 +209,17 @@ def header(*columns: str) -> None:
 def typical(file: Path, precision: str) -> Record:
     """Return the medians of what was measured beside the forward passes of one number format."""
     beside = [record for record in read(file, "forward") if record["precision"] == precision and "product" in record]
-    return {name: statistics.median(record[name] for record in beside) for name in ("product", "bandwidth")}
+    return {
+        name: statistics.median(record[name] for record in beside) for name in ("product", "convolution", "bandwidth")
+    }
 
 
 def limit(record: Record, peak: Record, precision: str) -> float:
     """Return the milliseconds that an image takes at least."""
     half = 0.5 if precision == "bfloat16" else 1.0
-    return float(max(record["gflop"] / peak["product"], half * record["fused_mb"] / peak["bandwidth"] / 1e3,
-                     record["decoding"] / 1e3) * 1e3)  # fmt: skip
+    computing = 1e3 * record["gflop"] / max(peak["product"], peak["convolution"])
+    moving = half * record["fused_mb"] / peak["bandwidth"]
+    return float(max(computing, moving, record["decoding"]))
 
 
 def shares(file: Path, costs: Record, limits: dict[str, float]) -> Iterator[tuple[str, ...]]:
