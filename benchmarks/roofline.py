@@ -12,6 +12,7 @@ are taken.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -167,7 +168,8 @@ def measure(
 def _in_a_process(network: str, backend: str, precision: str) -> Record:
     images = 128 if network == "efficientnet_lite0" else 32
     command = [sys.executable, "-m", "benchmarks.roofline", "one", network, backend, precision, str(images)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1]}
     found: Record = json.loads(done.stdout.splitlines()[-1])

@@ -124,10 +124,11 @@ class Series:
 def process(*arguments: object, **environment: str) -> tuple[str, Record]:
     """Run a module of Python in a process of its own; return what it prints, its seconds and those of the processors.
 
-    Its threads wait for work as those of the command line do.
+    It has all cores, and its threads wait for work as those of the command line do.
     """
     command = [sys.executable, *map(str, arguments)]
     settings = {"GOMP_SPINCOUNT": str(SPINS)} | os.environ | environment
+    settings.pop("OMP_NUM_THREADS", None)
     start, before = time.perf_counter(), sum(os.times()[2:4])
     done = subprocess.run(command, capture_output=True, text=True, env=settings, check=True)
     return done.stdout, {"seconds": time.perf_counter() - start, "cpu": sum(os.times()[2:4]) - before}
