@@ -33,7 +33,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
     What the compiler makes vector code of by itself is better `compiled`.
     """
-    return numba.njit(forceinline=True)(function)
+    return numba.njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def _with_safe_cache(loop: Any) -> Any:

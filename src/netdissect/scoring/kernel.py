@@ -22,7 +22,7 @@ from netdissect.scoring.kernel_arrays import (
     Counting,
     ImageArrays,
     LabelArrays,
-    RunTables,
+    MaskTables,
     Scratch,
     UpsamplerArrays,
 )
@@ -36,16 +36,6 @@ MARGIN = 1e-6
 """Bound on the rounding error of an interpolated value, relative to the magnitude of its cells."""
 
 
-@compiled
-def any_above(cells: Maps, threshold: np.float32) -> bool:
-    """Tell whether any cell of a map, float32 (h, w), exceeds a threshold."""
-    above = np.int64(0)
-    for value in cells.flat:
-        above += value > threshold  # an integer sum, which the compiler vectorizes
-    return bool(above > 0)
-
-
-@compiled
 def count_batch(
     maps: Maps, cells: Maps, counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays, counts: CountArrays
 ) -> tuple[Ints, Ints, Ints, Ints]:
@@ -77,103 +67,110 @@ def count_batch(
     run_masks, runs
         int64 (4, m) and (2, n): masks at the first `list_runs_for` quantiles, as `MaskRuns.split` takes them.
     """
-    units = maps.shape[1]
-    scratch = _make_scratch(cells, counting, upsampler, labels)
-    masks, entries = np.empty((0, 5), np.int64), np.empty((0, 2), np.int64)
-    tables = RunTables(np.empty((0, 4), np.int64), np.empty((0, 2), np.int64), np.zeros(2, np.int64))
-    num_masks, num_entries = 0, 0
-    for image in range(len(maps)):
+    scratch, tables = Scratch.of(cells.shape, counting, upsampler, labels), MaskTables.empty()
+    most = tables.most_rows(maps.shape[1], counting, scratch, labels)
+    while tables.next_map[0] < len(maps):
+        tables = tables.with_capacity(most)
+        _count_images(maps, cells, counting, upsampler, labels, counts, scratch, tables)
+    masks, entries, run_masks, runs = (table.T.copy() for table in tables.rows())
+    return masks, entries, run_masks, runs
+
+
+@compiled
+def _count_images(
+    maps: Maps,
+    cells: Maps,
+    counting: Counting,
+    upsampler: UpsamplerArrays,
+    labels: LabelArrays,
+    counts: CountArrays,
+    scratch: Scratch,
+    tables: MaskTables,
+) -> None:
+    """Count from `tables.next_map` on, up to the end of the batch or of the capacity of a table."""
+    used, next_map = tables.used, tables.next_map
+    for image in range(next_map[0], len(cells)):
         image_labels = labels_of_image(labels, image)
-        if counts.firing_map.size:
-            for unit in range(units):
-                _add_firing(maps[image, unit], counting.thresholds[counting.order[0], unit], counts.firing_map[unit])
-        num_listed = tables.used[0]
-        tables = _count_image(cells[image], counting.thresholds, upsampler, image_labels, scratch, tables)
-        tables.masks[num_listed : tables.used[0], 0] = image
+        if not _count_units(image, cells[image], counting, upsampler, image_labels, scratch, tables):
+            return
+        most = counting.record_images_for * cells.shape[1]
+        if used[0] + most > len(tables.masks) or used[1] + most * len(image_labels.label_ids) > len(tables.entries):
+            return
         _add_image(scratch, image_labels, counting, counts)
-        most = counting.record_images_for * units
-        masks = _ensure_capacity(masks, num_masks, most)
-        entries = _ensure_capacity(entries, num_entries, most * len(image_labels.label_ids))
-        added_masks, added_entries = _list_masks(
-            image, scratch, image_labels.label_ids, counting, masks[num_masks:], entries[num_entries:]
-        )
-        num_masks, num_entries = num_masks + added_masks, num_entries + added_entries
-    run_masks, runs = tables.masks[: tables.used[0]], tables.runs[: tables.used[1]]
-    return masks[:num_masks].T.copy(), entries[:num_entries].T.copy(), run_masks.T.copy(), runs.T.copy()
-
-
-@compiled
-def _make_scratch(cells: Maps, counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays) -> Scratch:
-    quantiles, units = counting.thresholds.shape
-    num_sets, width = np.diff(labels.starts[4]).max(), len(upsampler.columns.lower_weight)
-    # Runs of cells may meet at neighboring pixels, where cells are denser than pixels: each pixel may be a run.
-    most_runs = len(upsampler.rows.lower_weight) * width
-    return Scratch(
-        np.zeros((cells.shape[2] + 1, cells.shape[3] + 1), np.uint8),
-        np.empty((2, width), np.float64),
-        np.empty(width, np.float32),
-        np.zeros((quantiles, num_sets), np.int32),
-        np.zeros(num_sets, np.bool_),
-        np.empty(num_sets, np.int64),
-        np.empty((quantiles, units), np.int64),
-        np.empty((quantiles, units, np.diff(labels.starts[0]).max()), np.int32),
-        counting.order[: counting.list_runs_for].copy(),
-        np.empty(counting.list_runs_for, np.int64),
-        np.empty((counting.list_runs_for, most_runs, 2), np.int64),
-    )
-
-
-@compiled
-def labels_of_image(labels: LabelArrays, image: int) -> ImageArrays:
-    """Select the labels of one image of a batch."""
-    starts, ends = labels.starts[:, image], labels.starts[:, image + 1]
-    return ImageArrays(
-        labels.index_map[image],
-        labels.label_ids[starts[0] : ends[0]],
-        labels.image_level[starts[1] : ends[1]],
-        labels.categories[starts[2] : ends[2]],
-        labels.set_labels[starts[3] : ends[3]],
-        labels.set_ends[starts[4] : ends[4]],
-    )
+        _list_masks(image, scratch, image_labels.label_ids, counting, tables)
+        if counts.firing_map.size:
+            _add_firing(maps[image], counting.thresholds[counting.order[0]], counts.firing_map)
+        next_map[0], next_map[1] = image + 1, 0
 
 
 @inlined
-def _count_image(
+def labels_of_image(labels: LabelArrays, image: int) -> ImageArrays:
+    """Select the labels of one image of a batch."""
+    starts = labels.starts
+    return ImageArrays(
+        labels.index_map[image],
+        labels.label_ids[starts[0, image] : starts[0, image + 1]],
+        labels.image_level[starts[1, image] : starts[1, image + 1]],
+        labels.categories[starts[2, image] : starts[2, image + 1]],
+        labels.set_labels[starts[3, image] : starts[3, image + 1]],
+        labels.set_ends[starts[4, image] : starts[4, image + 1]],
+    )
+
+
+@compiled
+def any_above(cells: Maps, threshold: np.float32) -> bool:
+    """Tell whether any cell of a map, float32 (h, w), exceeds a threshold."""
+    above = np.int64(0)
+    for value in cells.flat:
+        above += value > threshold  # an integer sum, which the compiler vectorizes
+    return bool(above > 0)
+
+
+@inlined
+def _count_units(
+    image: int,
     cells: Maps,
-    thresholds: Maps,
+    counting: Counting,
     upsampler: UpsamplerArrays,
     labels: ImageArrays,
     scratch: Scratch,
-    tables: RunTables,
-) -> RunTables:
-    """Count the masks of all units, float32 (U, h, w), on one image into `scratch.mask_pixels` and `label_pixels`.
+    tables: MaskTables,
+) -> bool:
+    """Count the masks of the remaining units, float32 (U, h, w), into `scratch.mask_pixels` and `label_pixels`.
 
-    Returns `tables` with the runs of these masks, without the image.
+    Lists the runs of these masks. Returns False where the tables have no capacity for those of the next unit.
     """
-    scratch.mask_pixels[:] = 0
-    for unit in range(len(cells)):
+    thresholds, mask_pixels, label_pixels = counting.thresholds, scratch.mask_pixels, scratch.label_pixels
+    used, next_map, (listed, most_runs, _) = tables.used, tables.next_map, scratch.runs.shape
+    for unit in range(next_map[1], len(cells)):
+        mask_pixels[:, unit] = 0
         if any_above(cells[unit], thresholds[0, unit]):
+            if used[2] + listed > len(tables.run_masks) or used[3] + listed * most_runs > len(tables.runs):
+                next_map[1] = unit
+                return False
             num_met = count_unit(
-                cells[unit], thresholds[:, unit], upsampler, labels.index_map, scratch, scratch.mask_pixels[:, unit]
+                cells[unit], thresholds[:, unit], upsampler, labels.index_map, scratch, mask_pixels[:, unit]
             )
-            _add_label_sets(scratch, num_met, labels, scratch.label_pixels[:, unit])
-            tables = _add_runs(unit, scratch, tables)
-    return tables
+            _add_label_sets(scratch, num_met, labels, label_pixels[:, unit])
+            _add_runs(image, unit, scratch, tables)
+    next_map[1] = len(cells)
+    return True
 
 
 @inlined
-def _add_runs(unit: int, scratch: Scratch, tables: RunTables) -> RunTables:
-    """Return the tables with the runs of one unit."""
-    masks, runs, used = tables
-    for quantile, count in enumerate(scratch.num_runs):
+def _add_runs(image: int, unit: int, scratch: Scratch, tables: MaskTables) -> None:
+    """List the runs of one unit."""
+    run_masks, runs, used, num_runs, unit_runs = (
+        tables.run_masks, tables.runs, tables.used, scratch.num_runs, scratch.runs,
+    )  # fmt: skip
+    for quantile in range(len(num_runs)):
+        count, row, first = num_runs[quantile], used[2], used[3]
         if count:
-            masks, runs = _ensure_capacity(masks, used[0], 1), _ensure_capacity(runs, used[1], count)
-            mask = masks[used[0]]
-            mask[1], mask[2], mask[3] = quantile, unit, count
-            runs[used[1] : used[1] + count] = scratch.runs[quantile, :count]
-            used[0] += 1
-            used[1] += count
-    return RunTables(masks, runs, used)
+            run_masks[row, 0], run_masks[row, 1] = image, quantile
+            run_masks[row, 2], run_masks[row, 3] = unit, count
+            for run in range(count):
+                runs[first + run, 0], runs[first + run, 1] = unit_runs[quantile, run, 0], unit_runs[quantile, run, 1]
+            used[2], used[3] = row + 1, first + count
 
 
 @inlined
@@ -223,44 +220,35 @@ def _overlaps_category(counts: Counts, label_ids: Ints, category_of: Ints, categ
 
 
 @inlined
-def _list_masks(
-    image: int, scratch: Scratch, label_ids: Ints, counting: Counting, masks: Ints, entries: Ints
-) -> tuple[int, int]:
-    """Write the masks of one image and their entries, as `count_batch` returns them, and return how many of each."""
-    mask_pixels, label_pixels, num_masks, num_entries = scratch.mask_pixels, scratch.label_pixels, 0, 0
-    for quantile, row in enumerate(counting.order[: counting.record_images_for]):
+def _list_masks(image: int, scratch: Scratch, label_ids: Ints, counting: Counting, tables: MaskTables) -> None:
+    """List the masks of one image and their entries."""
+    mask_pixels, label_pixels, order = scratch.mask_pixels, scratch.label_pixels, counting.order
+    masks, entries, mask, entry = tables.masks, tables.entries, tables.used[0], tables.used[1]
+    for quantile in range(counting.record_images_for):
+        row = order[quantile]
         for unit in range(mask_pixels.shape[1]):
-            pixels, count = mask_pixels[row, unit], label_pixels[row, unit]
-            if pixels == 0:
+            if mask_pixels[row, unit] == 0:
                 continue
-            begin = num_entries
+            begin = entry
             for label in range(len(label_ids)):
-                if count[label]:
-                    entries[num_entries, 0], entries[num_entries, 1] = label_ids[label], count[label]
-                    num_entries += 1
-            mask = masks[num_masks]
-            mask[0], mask[1], mask[2], mask[3], mask[4] = image, quantile, unit, pixels, num_entries - begin
-            num_masks += 1
-    return num_masks, num_entries
-
-
-@compiled
-def _ensure_capacity(table: Ints, used: int, more: int) -> Ints:
-    """Return a table with the `used` rows of this one and capacity for `more` further rows."""
-    if used + more <= len(table):
-        return table
-    larger = np.empty((max(2 * len(table), used + more), table.shape[1]), np.int64)
-    larger[:used] = table[:used]
-    return larger
+                count = label_pixels[row, unit, label]
+                if count:
+                    entries[entry, 0], entries[entry, 1] = label_ids[label], count
+                    entry += 1
+            masks[mask, 0], masks[mask, 1], masks[mask, 2] = image, quantile, unit
+            masks[mask, 3], masks[mask, 4] = mask_pixels[row, unit], entry - begin
+            mask += 1
+    tables.used[0], tables.used[1] = mask, entry
 
 
 @inlined
-def _add_firing(cells: Maps, threshold: np.float32, firing_map: Ints) -> None:
-    """Add 1 to `firing_map` (h, w) where a map (h, w) exceeds a threshold."""
-    for i in range(cells.shape[0]):
-        if any_above(cells[i], threshold):
-            for j in range(cells.shape[1]):
-                firing_map[i, j] += cells[i, j] > threshold
+def _add_firing(maps: Maps, thresholds: npt.NDArray[np.float32], firing_map: Ints) -> None:
+    """Add 1 to `firing_map` (U, h, w) where a map, float32 (U, h, w), exceeds the threshold of its unit, (U,)."""
+    for unit in range(len(maps)):
+        if any_above(maps[unit], thresholds[unit]):
+            for i in range(maps.shape[1]):
+                for j in range(maps.shape[2]):
+                    firing_map[unit, i, j] += maps[unit, i, j] > thresholds[unit]
 
 
 @inlined
@@ -277,7 +265,7 @@ def count_unit(
     Adds pixels to `scratch.set_counts` and to `mask_pixels` (Q,). Returns the number of label sets met; they are listed
     in `scratch.met_sets`.
     """
-    (height, width), threshold, num_met = cells.shape, thresholds[0], 0
+    (height, width), threshold, num_met = cells.shape, thresholds[0], np.int64(0)
     above, start, columns = scratch.above, upsampler.rows.start, upsampler.columns.start
     scratch.num_runs[:] = 0
     for i in range(height):
@@ -289,7 +277,7 @@ def count_unit(
             corners |= above[i, j] | above[i + 1, j]
         if corners == 0 or start[i] == start[i + 1]:
             continue
-        j = 0
+        j = np.int64(0)
         while j < width:
             end, upper, lower = _interpolate_run(cells, i, j, upsampler, scratch)
             if columns[j] < columns[end]:

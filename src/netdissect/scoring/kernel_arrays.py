@@ -156,23 +156,83 @@ class Scratch(NamedTuple):
     num_runs: Ints
     runs: Ints
 
+    @classmethod
+    def of(
+        cls, shape: tuple[int, ...], counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays
+    ) -> Self:
+        """Return the arrays for a batch of cells of this shape, (B, U, h, w)."""
+        (quantiles, units), (height, width) = counting.thresholds.shape, shape[2:]
+        num_labels, num_sets = np.diff(labels.starts[0]).max(), np.diff(labels.starts[4]).max()
+        pixel_rows, pixel_columns = len(upsampler.rows.lower_weight), len(upsampler.columns.lower_weight)
+        return cls(
+            np.zeros((height + 1, width + 1), np.uint8),
+            np.empty((2, pixel_columns), np.float64),
+            np.empty(pixel_columns, np.float32),
+            np.zeros((quantiles, num_sets), np.int32),
+            np.zeros(num_sets, np.bool_),
+            np.empty(num_sets, np.int64),
+            np.empty((quantiles, units), np.int64),
+            np.empty((quantiles, units, num_labels), np.int32),
+            counting.order[: counting.list_runs_for].copy(),
+            np.empty(counting.list_runs_for, np.int64),
+            # Runs of cells may meet at neighboring pixels, where cells are denser than pixels: each pixel may be a run.
+            np.empty((counting.list_runs_for, pixel_rows * pixel_columns, 2), np.int64),
+        )
 
-class RunTables(NamedTuple):
-    """Masks and their runs, in tables that grow.
+
+class MaskTables(NamedTuple):
+    """What is listed of the masks of a batch, in tables that grow, and how far the batch was counted.
 
     Attributes
     ----------
     masks
+        int64 (., 5): image, quantile, unit, mask pixels, and number of entries of each mask.
+    entries
+        int64 (., 2): label id and intersection in pixels, mask after mask.
+    run_masks
         int64 (., 4): image, quantile, unit, and number of runs of each mask.
     runs
         int64 (., 2): first pixel and length of each run, mask after mask.
     used
-        int64 (2,): rows that are in use in each.
+        int64 (4,): rows in use of each table.
+    next_map
+        int64 (2,): image and unit that are counted next.
     """
 
     masks: Ints
+    entries: Ints
+    run_masks: Ints
     runs: Ints
     used: Ints
+    next_map: Ints
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return tables without a row, before the first map."""
+        columns = (5, 2, 4, 2)
+        return cls(*(np.empty((0, count), np.int64) for count in columns), np.zeros(4, np.int64), np.zeros(2, np.int64))
+
+    @staticmethod
+    def most_rows(units: int, counting: Counting, scratch: Scratch, labels: LabelArrays) -> tuple[int, int, int, int]:
+        """Return how many rows of each table the next image, or the next unit for runs, may need."""
+        masks, (listed, most_runs, _) = counting.record_images_for * units, scratch.runs.shape
+        return masks, masks * int(np.diff(labels.starts[0]).max()), listed, listed * most_runs
+
+    def rows(self) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return the rows in use of the four tables."""
+        masks, entries, run_masks, runs = (table[:used] for table, used in zip(self[:4], self.used, strict=True))
+        return masks, entries, run_masks, runs
+
+    def with_capacity(self, most: tuple[int, int, int, int]) -> Self:
+        """Return tables with capacity for so many further rows each."""
+        tables = []
+        for table, rows, more in zip(self[:4], self.rows(), most, strict=True):
+            larger = table
+            if len(rows) + more > len(table):
+                larger = np.empty((max(2 * len(table), len(rows) + more), table.shape[1]), np.int64)
+                larger[: len(rows)] = rows
+            tables.append(larger)
+        return type(self)(*tables, self.used, self.next_map)
 
 
 class CellRun(NamedTuple):
