@@ -49,11 +49,14 @@ class Histogram:
 
     def update(self, maps: Floats) -> None:
         """Add maps, float32 (B, U, h, w), finite."""
-        _count(np.ascontiguousarray(maps).reshape(*maps.shape[:2], -1).view(np.int32), self.counts)
+        bits = np.ascontiguousarray(maps).reshape(*maps.shape[:2], -1).view(np.int32)
+        _count(bits, np.empty(bits.shape[2], np.int32), self.counts)
 
     def floor(self, rank: int) -> Floats:
         """Return lower bounds, float32 (U,), on the `rank`-th largest value of each unit; -inf if there are fewer."""
-        return np.asarray(FLOORS[_bins_of_rank(self.counts, rank)])
+        bins = np.empty(len(self.counts), np.int64)
+        _find_bins(self.counts, rank, bins)
+        return np.asarray(FLOORS[bins])
 
     def __add__(self, other: Self) -> Self:
         """Merge two parts of the data."""
@@ -98,22 +101,22 @@ FLOORS = _floors()
 
 
 @compiled
-def _bins_of_rank(counts: Ints, rank: int) -> Ints:
-    """Return one more than the bin of the `rank`-th largest value of each unit; 0 where there are fewer."""
-    bins = np.empty(len(counts), np.int64)
+def _find_bins(counts: Ints, rank: int, bins: Ints) -> None:
+    """Write one more than the bin of the `rank`-th largest value of each unit to `bins`; 0 where there are fewer."""
     for unit in range(len(counts)):
         bin_index, above = counts.shape[1], np.int64(0)
         while bin_index > 0 and above < rank:
             bin_index -= 1
             above += counts[unit, bin_index]
         bins[unit] = bin_index + 1 if above >= rank else 0
-    return bins
 
 
 @compiled
-def _count(bits: npt.NDArray[np.int32], counts: Ints) -> None:
-    """Add values (B, U, n), as bits, to the counts of a few units at a time, which stay in the cache."""
-    bin_indices = np.empty(bits.shape[2], np.int32)
+def _count(bits: npt.NDArray[np.int32], bin_indices: npt.NDArray[np.int32], counts: Ints) -> None:
+    """Add values (B, U, n), as bits, to the counts of a few units at a time, which stay in the cache.
+
+    `bin_indices` (n,) is overwritten.
+    """
     for first in range(0, bits.shape[1], UNITS_AT_ONCE):
         for image in range(bits.shape[0]):
             for unit in range(first, min(first + UNITS_AT_ONCE, bits.shape[1])):

@@ -93,7 +93,8 @@ class ActivationStore(AppendOnlyFile):
 def _pack(maps: Floats, active: npt.NDArray[np.bool_], bound: Floats) -> list[npt.NDArray[Any]]:
     cells = np.count_nonzero(active) * maps.shape[2] * maps.shape[3]
     needed, values = np.empty(cells, np.uint8), np.empty(cells + 1, np.float32)
-    kept = _select(maps, active, bound, needed, values)
+    frames = np.zeros((2, (maps.shape[2] + 2) * (maps.shape[3] + 2)), np.uint8)
+    kept = _select(maps, active, bound, frames, needed, values)
     return [np.packbits(active), np.packbits(needed), values[:kept]]
 
 
@@ -132,18 +133,19 @@ def _scatter(active: npt.NDArray[np.bool_], needed: Bytes, values: Floats, maps:
 
 
 @compiled
-def _select(maps: Floats, active: npt.NDArray[np.bool_], bound: Floats, needed: Bytes, values: Floats) -> int:
+def _select(
+    maps: Floats, active: npt.NDArray[np.bool_], bound: Floats, frames: Bytes, needed: Bytes, values: Floats
+) -> int:
     """Mark and gather cells above the bound, and each cell that shares an interpolated pixel with one.
 
     Fills the flags of the cells of active maps and the marked values, with capacity for one more value than cells, and
     returns the number of values. A map lies in a frame of zeros, so that neighbors are found without testing for
     edges, and all cells at once: the loops over the few cells of a row took three times as long. Each value is written,
-    and overwritten if it is not kept.
+    and overwritten if it is not kept. `frames` (2, n) are two such frames.
     """
     images, units, height, width = maps.shape
     framed, first, kept = width + 2, 0, 0
-    above = np.zeros((height + 2) * framed, np.uint8)
-    widened = np.zeros_like(above)
+    above, widened = frames[0], frames[1]
     for image in range(images):
         for unit in range(units):
             if not active[image, unit]:

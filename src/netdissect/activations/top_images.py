@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from netdissect.activations.image_maxima import largest_values
 from netdissect.concepts import Size
-from netdissect.jit import compiled
+from netdissect.jit import compiled, inlined
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -97,9 +97,11 @@ def _insert(
                 slots[unit, last] = slots[unit, last - 1]
                 last -= 1
             maxima[unit, last], kept_index[unit, last], slots[unit, last] = value, index, slot
-            kept_maps[unit, slot] = maps[image, unit]
+            for i in range(maps.shape[2]):
+                for j in range(maps.shape[3]):
+                    kept_maps[unit, slot, i, j] = maps[image, unit, i, j]
 
 
-@compiled
+@inlined
 def _ranks_before(value: np.float32, index: int, other_value: np.float32, other_index: int) -> bool:
     return bool(value > other_value or (value == other_value and index < other_index))

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from netdissect.activations.topk_memmap import MemmapTopK
 from netdissect.config import Threshold
 from netdissect.errors import ShapeError
-from netdissect.jit import compiled
+from netdissect.jit import compiled, inlined
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -244,16 +244,39 @@ def _keep_largest(
         bound[unit], filled[unit] = lower_bound, count
 
 
-@compiled
+@inlined
 def _compact(kept: npt.NDArray[np.float32], capacity: int, bound: np.float32, keep: int) -> tuple[int, np.float32]:
     """Drop values below the bound; if too many remain, keep the largest and raise the bound."""
-    count = 0
+    count = np.int64(0)
     for value in kept:
         kept[count] = value
         count += value >= bound  # the bound may itself be one of the largest values
     if count > keep + (capacity - keep) // 2:
-        kept[:count] = np.partition(kept[:count], count - keep)
-        bound = kept[count - keep]
-        kept[:keep] = kept[count - keep : count].copy()
-        count = keep
+        _select_largest(kept, count, keep)
+        count, bound = keep, kept[keep - 1]
     return count, bound
+
+
+@inlined
+def _select_largest(values: npt.NDArray[np.float32], count: int, keep: int) -> None:
+    """Reorder the first `count` values: the `keep` largest first, the smallest of these last among them.
+
+    Quickselect (Hoare 1961). `numpy.partition` takes ten times as long to compile.
+    """
+    first, last, target = np.int64(0), count - 1, keep - 1
+    while first < last:
+        pivot, left, right = values[(first + last) // 2], first, last
+        while left <= right:
+            while values[left] > pivot:
+                left += 1
+            while values[right] < pivot:
+                right -= 1
+            if left <= right:
+                values[left], values[right] = values[right], values[left]
+                left, right = left + 1, right - 1
+        if target <= right:
+            last = right
+        elif target >= left:
+            first = left
+        else:
+            return

@@ -64,27 +64,18 @@ class LabelSetMap:
         return replace(self, label_ids=label_ids, image_level=labels.image_level)
 
 
-@compiled
 def _find_label_sets(label_channels: LabelIds) -> tuple[LabelIds, Ints, LabelIds]:
     """Return the label set of each pixel of `label_channels` (P, n), and the size and the label ids of each set."""
     set_index, label_ids = np.zeros(label_channels.shape[1], np.int32), np.zeros((1, len(label_channels)), np.int32)
-    for channel in range(len(label_channels)):
+    for channel, channel_labels in enumerate(label_channels):
         refined_index, capacity, num_sets = np.empty_like(set_index), 128, -1
         while num_sets < 0:
             capacity *= 2
-            pairs = np.empty(capacity, np.int64)
-            num_sets = _split_sets(
-                set_index, label_channels[channel], refined_index, pairs, np.full(2 * capacity, -1, np.int32)
-            )
-        refined = np.empty((num_sets, len(label_channels)), np.int32)
-        for label_set in range(num_sets):
-            refined[label_set] = label_ids[pairs[label_set] >> 32]
-            refined[label_set, channel] = pairs[label_set] & 0xFFFFFFFF
-        set_index, label_ids = refined_index, refined
-    set_sizes = np.zeros(len(label_ids), np.int64)
-    for pixel in range(len(set_index)):
-        set_sizes[set_index[pixel]] += 1
-    return set_index, set_sizes, label_ids
+            pairs, hash_table = np.empty(capacity, np.int64), np.full(2 * capacity, -1, np.int32)
+            num_sets = _split_sets(set_index, channel_labels, refined_index, pairs, hash_table)
+        set_index, label_ids = refined_index, label_ids[pairs[:num_sets] >> 32]
+        label_ids[:, channel] = pairs[:num_sets] & 0xFFFFFFFF
+    return set_index, np.bincount(set_index, minlength=len(label_ids)), label_ids
 
 
 @compiled

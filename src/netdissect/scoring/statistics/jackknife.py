@@ -121,7 +121,8 @@ class InfluenceMoments:
         of_pairs = (candidates.label_ids, candidates.categories, candidates.pair_index, scores, lost, mean)
         pairs = PairArrays(starts, *of_pairs)
         positions = np.searchsorted(labels.images, masks.image_index)
-        _add_masks(masks, positions, counted, concept_pixels, pairs, (self.second, self.fourth))
+        hits = np.zeros(len(scores))
+        _add_masks(masks, positions, counted, concept_pixels, pairs, (hits, self.second, self.fourth))
         self.images[0] += len(labels.images)
 
 
@@ -132,13 +133,12 @@ def _add_masks(
     counted: Bools,
     concept_pixels: Floats,
     pairs: PairArrays,
-    sums: tuple[Floats, Floats],
+    sums: tuple[Floats, Floats, Floats],
 ) -> None:
-    """Correct the moments for masks; `positions` are their rows of `concept_pixels`."""
+    """Correct the moments for masks; `positions` are their rows of `concept_pixels`, and the first sums are 0."""
     _, _, units, mask_pixels, label_counts, label_ids, intersections = masks
     starts, pair_labels, categories, pair_index, scores, lost, mean = pairs
-    second, fourth = sums
-    hits = np.zeros(len(pair_labels), np.float64)
+    hits, second, fourth = sums
     entry = 0
     for mask in range(len(units)):
         unit, first = units[mask], entry

@@ -34,6 +34,10 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
+BLOCK_COUNTS = 2**16
+"""Counts that are widened to int64 at a time: half a megabyte, which stays in the cache."""
+
+
 def annotation_strata(strata: Sequence[Any], size: int, seed: int) -> Iterator[Ints]:
     """Divide images into groups within which they are exchangeable.
 
@@ -219,13 +223,18 @@ def find_best_concepts(
     intersections = intersection.reshape(-1, len(chosen))
     mask_pixels = activation.reshape(len(intersections), -1)
     best_ids, scores = np.zeros(mask_pixels.shape, np.int32), np.zeros(mask_pixels.shape)
-    _find_best(intersections, mask_pixels, concept_pixels, data.category_of, label_ids, BestConcepts(best_ids, scores))
+    step = max(1, BLOCK_COUNTS // len(chosen))
+    for first in range(0, len(intersections), step):
+        some = slice(first, first + step)
+        counts = np.ascontiguousarray(intersections[some], np.int64)
+        best = BestConcepts(best_ids[some], scores[some])
+        _find_best(counts, mask_pixels[some], concept_pixels, data.category_of, label_ids, best)
     return BestConcepts(best_ids, scores)
 
 
 @compiled
 def _find_best(
-    intersections: npt.NDArray[Any],
+    intersections: Ints,
     mask_pixels: Ints,
     concept_pixels: Ints,
     category_of: Ints,
@@ -235,7 +244,7 @@ def _find_best(
     """Write the concept of the largest IoU (tie: the first of `label_ids`) in each category to `best`."""
     for mask in range(len(intersections)):
         for label_id in label_ids:
-            intersection = np.int64(intersections[mask, label_id])
+            intersection = intersections[mask, label_id]
             if intersection:
                 category = category_of[label_id]
                 score = intersection / (mask_pixels[mask, category] + concept_pixels[label_id] - intersection)

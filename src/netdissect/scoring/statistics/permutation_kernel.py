@@ -6,7 +6,7 @@ in two 64-bit words. Totals overflow from one label into the next, but arithmeti
 of two words holds the counts of a run, which fit into 8 bits. They are widened before they are added up over a mask.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,25 +26,57 @@ SUMS = 2 * WORDS  # words of wider sums
 class Lanes(NamedTuple):
     """What is counted on one image: its labels, and under `overlap` the pixels that have any label of each category.
 
+    The arrays are reused from image to image; they have room for the image with the most labels or label sets.
+
     Attributes
     ----------
     targets
         int64 (L,): label ids, then categories.
-    num_labels
-        Number of label ids.
     image_level
         int64 (L,): how often each is a label of the whole image.
-    bits
-        Bits of the count of a run: 8, or 16 where a run or a mask may need more; a sum over runs has twice as many.
+    category_lane
+        int64 (L,): lane of the category of each label.
+    counts
+        uint64 (K, L): how often each label set holds each target.
     increments
         uint64 (blocks, K, 2): what a pixel of each label set adds to the totals, block by block of 128 bits.
     """
 
     targets: Ints
-    num_labels: int
     image_level: Ints
-    bits: int
+    category_lane: Ints
+    counts: Words
     increments: Words
+
+    @classmethod
+    def of(cls, labels: LabelArrays) -> Self:
+        """Return arrays for the images of a stratum."""
+        most_labels, _, most_categories, _, num_sets = np.diff(labels.starts).max(axis=1).tolist()
+        lanes = most_labels + most_categories
+        blocks = -(-lanes // (2 * SUMS))  # at 16 bits
+        return cls(
+            np.empty(lanes, np.int64),
+            np.empty(lanes, np.int64),
+            np.empty(most_labels, np.int64),
+            np.empty((num_sets, lanes), np.uint64),
+            np.empty((blocks, num_sets, WORDS), np.uint64),
+        )
+
+
+class LaneSizes(NamedTuple):
+    """How many lanes an image has.
+
+    Attributes
+    ----------
+    labels, targets
+        Number of label ids, and of these and categories.
+    bits
+        Bits of the count of a run: 8, or 16 where a run or a mask may need more; a sum over runs has twice as many.
+    """
+
+    labels: int
+    targets: int
+    bits: int
 
 
 class Runs(NamedTuple):
@@ -56,7 +88,6 @@ class Runs(NamedTuple):
     scale: np.int64
 
 
-@compiled
 def count_permutations(
     masks: Any,
     labels: LabelArrays,
@@ -83,52 +114,94 @@ def count_permutations(
     activation
         int64 (R, M, K): mask pixels where a mask overlaps a label of the category, added to. R = 0: not counted.
     """
-    (mask_images, shifts), (height, width) = draws, labels.index_map.shape[1:]
-    totals = np.empty((height * width + 1, WORDS), np.uint64)
-    shifted = np.empty((2, 2 * _most_runs(masks)), np.uint32)
+    _, height, width = labels.index_map.shape
+    most_runs = int(np.diff(masks.run_ends[masks.image_ends]).max())
+    scratch = (
+        Lanes.of(labels),
+        np.empty((height * width + 1, WORDS), np.uint64),
+        np.empty((2, 2 * most_runs), np.uint32),
+        np.empty(SUMS, np.uint64),
+    )
+    _count_images(masks, labels, draws, category_of, scratch, (intersection, activation))
+
+
+@compiled
+def _count_images(
+    masks: Any,
+    labels: LabelArrays,
+    draws: tuple[Ints, Ints],
+    category_of: Ints,
+    scratch: tuple[Lanes, Words, UInts, Words],
+    counts: tuple[UInts, Ints],
+) -> None:
+    """Count the images; `scratch` are lanes, the totals of all pixels, shifted runs and the sums of one mask."""
+    (mask_images, shifts), (intersection, activation) = draws, counts
+    lanes, totals, shifted, sums = scratch
     for image in range(len(labels.index_map)):
         arrays = labels_of_image(labels, image)
-        lanes = make_lanes(arrays, category_of, len(activation) > 0)
-        for block in range(len(lanes.increments)):
+        sizes = _make_lanes(arrays, category_of, len(activation) > 0, lanes)
+        in_block = SUMS * (32 // sizes.bits)
+        for block in range((sizes.targets + in_block - 1) // in_block):
             _add_up(arrays.index_map, lanes.increments[block], totals)
             for row in range(len(mask_images)):
-                mask_image = mask_images[row, image]
-                runs = _shifted_runs(masks, mask_image, shifts[row, image], (height, width), shifted)
-                _count_image(masks, mask_image, runs, totals, (lanes, block), (intersection[row], activation, row))
+                mask_image, size = mask_images[row, image], arrays.index_map.shape
+                runs = _shifted_runs(masks, mask_image, shifts[row, image], size, shifted)
+                block_of, of_row = (lanes, sizes, block), (intersection, activation, row)
+                _count_image(masks, mask_image, runs, (totals, sums), block_of, of_row)
 
 
-@compiled
-def _most_runs(masks: Any) -> Any:
-    """Return the largest number of runs of an image."""
-    return np.diff(masks.run_ends[masks.image_ends]).max()
-
-
-@compiled
-def make_lanes(labels: ImageArrays, category_of: Ints, overlap: bool) -> Lanes:
+@inlined
+def _make_lanes(labels: ImageArrays, category_of: Ints, overlap: bool, lanes: Lanes) -> LaneSizes:
     """Assign bits to the labels of an image, and if `overlap` to their categories."""
     num_labels, num_sets, (height, width) = len(labels.label_ids), len(labels.set_ends), labels.index_map.shape
-    targets = np.concatenate((labels.label_ids, labels.categories if overlap else labels.categories[:0]))
-    category_lane = num_labels + np.searchsorted(labels.categories, category_of[labels.label_ids])
-    counts = np.zeros((num_sets, len(targets)), np.uint64)
-    image_level = np.zeros(len(targets), np.int64)
-    for label_set in range(num_sets):
-        for label in labels.set_labels[labels.set_ends[label_set - 1] if label_set else 0 : labels.set_ends[label_set]]:
-            counts[label_set, label] += np.uint64(1)
-            if overlap:
-                counts[label_set, category_lane[label]] = np.uint64(1)
+    num_targets = num_labels + (len(labels.categories) if overlap else 0)
+    _find_targets(labels, category_of, num_targets, lanes)
+    most = _count_targets(labels, num_targets, lanes)  # above 1 where a pixel has a label twice
+    bits = 8 if most * width < 1 << 8 and most * width * height < 1 << 16 else 16
+    counts, increments, in_sum = lanes.counts, lanes.increments, 32 // bits
+    increments[:] = np.uint64(0)
+    for lane in range(num_targets):
+        index, offset = lane // in_sum, lane % in_sum
+        block, index = index // SUMS, index % SUMS
+        shift = np.uint64(bits * (2 * offset + index % 2))
+        for label_set in range(num_sets):
+            increments[block, label_set, index // 2] += counts[label_set, lane] << shift
+    return LaneSizes(num_labels, num_targets, bits)
+
+
+@inlined
+def _find_targets(labels: ImageArrays, category_of: Ints, num_targets: int, lanes: Lanes) -> None:
+    """Write the targets of an image, their numbers as image-level labels, and the lane of each label's category."""
+    targets, image_level, category_lane = lanes.targets, lanes.image_level, lanes.category_lane
+    label_ids, categories, num_labels = labels.label_ids, labels.categories, len(labels.label_ids)
+    for lane in range(num_targets):
+        targets[lane] = label_ids[lane] if lane < num_labels else categories[lane - num_labels]
+        image_level[lane] = 0
+    for label in range(num_labels):
+        lane = num_labels
+        while lane < num_targets and targets[lane] != category_of[label_ids[label]]:
+            lane += 1
+        category_lane[label] = lane
     for label in labels.image_level:
         image_level[label] += 1
-        if overlap:
+        if num_targets > num_labels:
             image_level[category_lane[label]] = 1
-    most = np.int64(counts.max()) if counts.size else 0  # above 1 where a pixel has a label twice
-    bits = 8 if most * width < 1 << 8 and most * width * height < 1 << 16 else 16
-    in_sum = 32 // bits
-    increments = np.zeros((-(-len(targets) // (SUMS * in_sum)), num_sets, WORDS), np.uint64)
-    for lane in range(len(targets)):
-        index, offset = divmod(lane, in_sum)
-        block, index = divmod(index, SUMS)
-        increments[block, :, index // 2] += counts[:, lane] << np.uint64(bits * (2 * offset + index % 2))
-    return Lanes(targets, num_labels, image_level, bits, increments)
+
+
+@inlined
+def _count_targets(labels: ImageArrays, num_targets: int, lanes: Lanes) -> int:
+    """Count the targets of each label set, and return the largest count."""
+    counts, category_lane, num_labels, begin, most = lanes.counts, lanes.category_lane, len(labels.label_ids), 0, 0
+    for label_set in range(len(labels.set_ends)):
+        counts[label_set, :num_targets] = np.uint64(0)
+        end = labels.set_ends[label_set]
+        for label in labels.set_labels[begin:end]:
+            counts[label_set, label] += np.uint64(1)
+            most = max(most, np.int64(counts[label_set, label]))
+            if num_targets > num_labels:
+                counts[label_set, category_lane[label]] = np.uint64(1)
+        begin = end
+    return most
 
 
 @inlined
@@ -152,7 +225,7 @@ def _shifted_runs(masks: Any, image: int, shift: Ints, size: tuple[int, int], ou
         return Runs(masks.starts, masks.ends, np.int64(0), np.int64(1))
     (height, width), starts, ends = size, out[0], out[1]
     for run in range(first, last):
-        y, x = divmod(np.int64(masks.starts[run]), width)
+        y, x = np.int64(masks.starts[run]) // width, np.int64(masks.starts[run]) % width
         row, x = (y - shift[0]) % height * width, (x - shift[1]) % width
         end, index = x + np.int64(masks.ends[run]) - np.int64(masks.starts[run]), 2 * (run - first)
         starts[index], ends[index] = row + x, row + min(end, width)
@@ -162,11 +235,16 @@ def _shifted_runs(masks: Any, image: int, shift: Ints, size: tuple[int, int], ou
 
 @inlined
 def _count_image(
-    masks: Any, image: int, runs: Runs, totals: Words, block_of: tuple[Lanes, int], counts: tuple[UInts, Ints, int]
+    masks: Any,
+    image: int,
+    runs: Runs,
+    scratch: tuple[Words, Words],
+    block_of: tuple[Lanes, LaneSizes, int],
+    counts: tuple[UInts, Ints, int],
 ) -> None:
     """Count the masks of one image against one block of labels."""
     (image_ends, run_ends, indices, pixels, _, _), (starts, ends, first_run, scale) = masks, runs
-    sums, bits = np.empty(SUMS, np.uint64), np.uint64(block_of[0].bits)
+    (totals, sums), bits = scratch, np.uint64(block_of[1].bits)
     low = np.uint64(0x00FF00FF00FF00FF if bits == 8 else 0x0000FFFF0000FFFF)
     for mask in range(image_ends[image], image_ends[image + 1]):
         first = second = third = fourth = np.uint64(0)
@@ -183,19 +261,19 @@ def _count_image(
 
 @inlined
 def _add_counts(
-    sums: Words, mask: int, pixels: int, block_of: tuple[Lanes, int], counts: tuple[UInts, Ints, int]
+    sums: Words, mask: int, pixels: int, block_of: tuple[Lanes, LaneSizes, int], counts: tuple[UInts, Ints, int]
 ) -> None:
     """Add the counts of one mask against one block of labels."""
-    ((targets, num_labels, image_level, lane_bits, _), block), (intersection, activation, row) = block_of, counts
-    in_sum, bits = 32 // lane_bits, np.uint64(2 * lane_bits)
+    (lanes, (num_labels, num_targets, lane_bits), block), (intersection, activation, row) = block_of, counts
+    (targets, image_level, _, _, _), in_sum, bits = lanes, 32 // lane_bits, np.uint64(2 * lane_bits)
     lane, low = block * SUMS * in_sum, (np.uint64(1) << bits) - np.uint64(1)
     for word in sums:
-        for _ in range(min(in_sum, len(targets) - lane)):
+        for _ in range(min(in_sum, num_targets - lane)):
             count = np.int64(word & low) + image_level[lane] * pixels
             word >>= bits
             if count:  # most concepts of an image are not where the mask is: their counts are left alone
                 if lane < num_labels:
-                    intersection[mask, targets[lane]] += count
+                    intersection[row, mask, targets[lane]] += count
                 else:
                     activation[row, mask, targets[lane]] += pixels
             lane += 1
