@@ -10,7 +10,7 @@ from typing import Any
 
 import numba
 
-_njit: Any = numba.njit(nogil=True, cache=True)
+_njit: Any = numba.njit
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -21,19 +21,20 @@ def compiled(function: Callable[..., Any]) -> Any:
     this process ends. A folder of a fixed name, which others could have filled beforehand, is no place for code.
     """
     try:
-        loop = _njit(function)
+        loop = _njit(nogil=True, cache=True)(function)
     except RuntimeError:
         _use_temporary_folder()
-        loop = _njit(function)
+        loop = _njit(nogil=True, cache=True)(function)
     return _with_safe_cache(loop)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Make a piece of compiled loops a part of its callers: as calls, those of the scoring kernel took twice as long.
 
-    What the compiler makes vector code of by itself is better `compiled`.
+    What the compiler makes vector code of by itself is better `compiled`. Wrappers for callers that are not compiled would
+    take a third of the time to compile.
     """
-    return numba.njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return _njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def _with_safe_cache(loop: Any) -> Any:

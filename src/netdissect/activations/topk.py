@@ -247,7 +247,7 @@ def _keep_largest(
 @inlined
 def _compact(kept: npt.NDArray[np.float32], capacity: int, bound: np.float32, keep: int) -> tuple[int, np.float32]:
     """Drop values below the bound; if too many remain, keep the largest and raise the bound."""
-    count = np.int64(0)
+    count: Any = np.int64(0)
     for value in kept:
         kept[count] = value
         count += value >= bound  # the bound may itself be one of the largest values

@@ -265,7 +265,8 @@ def count_unit(
     Adds pixels to `scratch.set_counts` and to `mask_pixels` (Q,). Returns the number of label sets met; they are listed
     in `scratch.met_sets`.
     """
-    (height, width), threshold, num_met = cells.shape, thresholds[0], np.int64(0)
+    (height, width), threshold = cells.shape, thresholds[0]
+    num_met = int(np.int64(0))  # a literal 0 would compile twice what takes it
     above, start, columns = scratch.above, upsampler.rows.start, upsampler.columns.start
     scratch.num_runs[:] = 0
     for i in range(height):
@@ -277,7 +278,7 @@ def count_unit(
             corners |= above[i, j] | above[i + 1, j]
         if corners == 0 or start[i] == start[i + 1]:
             continue
-        j = np.int64(0)
+        j = int(np.int64(0))
         while j < width:
             end, upper, lower = _interpolate_run(cells, i, j, upsampler, scratch)
             if columns[j] < columns[end]:

@@ -157,9 +157,7 @@ class Scratch(NamedTuple):
     runs: Ints
 
     @classmethod
-    def of(
-        cls, shape: tuple[int, ...], counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays
-    ) -> Self:
+    def of(cls, shape: tuple[int, ...], counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays) -> Self:
         """Return the arrays for a batch of cells of this shape, (B, U, h, w)."""
         (quantiles, units), (height, width) = counting.thresholds.shape, shape[2:]
         num_labels, num_sets = np.diff(labels.starts[0]).max(), np.diff(labels.starts[4]).max()
@@ -209,8 +207,8 @@ class MaskTables(NamedTuple):
     @classmethod
     def empty(cls) -> Self:
         """Return tables without a row, before the first map."""
-        columns = (5, 2, 4, 2)
-        return cls(*(np.empty((0, count), np.int64) for count in columns), np.zeros(4, np.int64), np.zeros(2, np.int64))
+        masks, entries, run_masks, runs = (np.empty((0, columns), np.int64) for columns in (5, 2, 4, 2))
+        return cls(masks, entries, run_masks, runs, np.zeros(4, np.int64), np.zeros(2, np.int64))
 
     @staticmethod
     def most_rows(units: int, counting: Counting, scratch: Scratch, labels: LabelArrays) -> tuple[int, int, int, int]:
@@ -232,7 +230,8 @@ class MaskTables(NamedTuple):
                 larger = np.empty((max(2 * len(table), len(rows) + more), table.shape[1]), np.int64)
                 larger[: len(rows)] = rows
             tables.append(larger)
-        return type(self)(*tables, self.used, self.next_map)
+        masks, entries, run_masks, runs = tables
+        return type(self)(masks, entries, run_masks, runs, self.used, self.next_map)
 
 
 class CellRun(NamedTuple):

@@ -197,7 +197,7 @@ def _count_targets(labels: ImageArrays, num_targets: int, lanes: Lanes) -> int:
         end = labels.set_ends[label_set]
         for label in labels.set_labels[begin:end]:
             counts[label_set, label] += np.uint64(1)
-            most = max(most, np.int64(counts[label_set, label]))
+            most = max(most, int(counts[label_set, label]))
             if num_targets > num_labels:
                 counts[label_set, category_lane[label]] = np.uint64(1)
         begin = end
