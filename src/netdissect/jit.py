@@ -31,7 +31,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 def inlined(function: Callable[..., Any]) -> Any:
     """Make a piece of compiled loops a part of its callers: as calls, those of the scoring kernel took twice as long.
 
-    What the compiler makes vector code of by itself is better `compiled`. Wrappers for callers that are not compiled would
+    What the compiler makes vector code of by itself is better `compiled`. Wrappers for callers in Python would
     take a third of the time to compile.
     """
     return _njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
