@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import typer
 
-from benchmarks.series import machine, read
-from benchmarks.whole_run import KINDS, LITE, PLAIN, Series
+from benchmarks.series import markdown
+from benchmarks.whole_run import KINDS, LITE, PLAIN, Series, images_of
 
 FLOAT32 = tuple(f"{backend}, float32" for backend in ("onnxruntime", "compile", "eager"))
 BFLOAT16 = tuple(f"{backend}, bfloat16" for backend in ("compile", "eager"))
@@ -82,14 +82,14 @@ def _series(aim: Aim) -> tuple[str, int, str]:
 
 def rows(file: Path) -> Iterator[tuple[str, ...]]:
     """Return a row for each aim."""
-    images = {1: "1,906", 5: "9,530"}
     for aim in AIMS:
         found = {way: result for way in aim.ways if (result := measured(file, aim, way)) is not None}
-        count = "32" if aim.group == "start" else images[aim.times]
+        count = images_of(aim.group, aim.times)
         unit = " s" if aim.seconds else ""
         limits = f"{aim.limit:.2f}{unit}" + (f", {aim.cpu_limit:.0f}{unit}" if aim.cpu_limit else "")
         if not found:
-            yield aim.network, count, aim.ways[0], aim.base, limits, "", "", "", "not measured"
+            way = aim.ways[0] if len(aim.ways) == 1 else f"the fastest with {aim.ways[0].rpartition(' ')[2]}"
+            yield aim.network, count, way, aim.base, limits, "", "", "", "not measured"
             continue
         best = min(found, key=lambda way: found[way][0])
         wall, cpu, rounds = found[best]
@@ -98,13 +98,17 @@ def rows(file: Path) -> Iterator[tuple[str, ...]]:
         yield aim.network, count, best, aim.base, limits, f"{wall:.2f}{unit}", f"{cpu:.2f}{unit}", str(rounds), verdict
 
 
+def lines(file: Path) -> Iterator[str]:
+    """Return the lines of the table."""
+    yield from markdown(COLUMNS, rows(file))
+
+
+COLUMNS = ("network", "images", "way", "against", "aim", "wall time", "processor time", "rounds", "met")
+
+
 def main(file: Path) -> None:
     """Print the aims as a table."""
-    commits = sorted({record["commit"] for record in read(file, "round")})
-    print(f"{machine()}; commits {', '.join(commits)}\n")
-    print("| network | images | way | against | aim | wall time | processor time | rounds | met |\n" + "|---" * 9 + "|")
-    for row in rows(file):
-        print(f"| {' | '.join(row)} |")
+    print("\n".join(lines(file)))
 
 
 if __name__ == "__main__":

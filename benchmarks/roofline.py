@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from benchmarks.networks import NETWORKS, Measured
 from benchmarks.plain_loop import WORKERS, ReachedError, decode, seconds_of, source_images
 from benchmarks.process import prepared
-from benchmarks.series import Record, append, machine, read
+from benchmarks.series import Record, append, markdown, read
 from benchmarks.whole_run import PLAIN, of
 from netdissect.config import BackendName, Precision
 from netdissect.models import Network, load_network
@@ -180,32 +180,46 @@ def _in_a_process(network: str, backend: str, precision: str) -> Record:
 @app.command()
 def table(file: Path) -> None:
     """Print the limits, and the share of them that forward passes and whole runs reach."""
+    print("\n".join(lines(file)))
+
+
+LIMITS = ("network", "GFLOP", "MB, fused", "MB, eager", "decoding", *(f"limit, {precision}" for precision in FORMATS))
+SHARES = (
+    "network, way",
+    "batch",
+    "own forward pass",
+    "limit / it",
+    "whole run",
+    "limit / it",
+    "forward pass / whole run",
+)
+
+
+def lines(file: Path) -> Iterator[str]:
+    """Return the lines of both tables; times are milliseconds an image."""
     peak = {precision: typical(file, precision) for precision in FORMATS}
     for precision, record in peak.items():
-        print(
-            f"{precision}: matrix product {record['product']:.0f} GFLOP/s, convolution {record['convolution']:.0f}, "
-            f"memory {record['bandwidth']:.0f} GB/s"
-        )
+        product = f"matrix product {record['product']:.0f} GFLOP/s, convolution {record['convolution']:.0f}"
+        yield f"{precision}: {product}, memory {record['bandwidth']:.0f} GB/s.  "
     costs = {record["network"]: record for record in read(file, "cost")}
-    header("network", "GFLOP", "MB, fused", "MB, eager", "decoding, ms", *(f"limit, {name}" for name in FORMATS))
-    for name, record in costs.items():
-        limits = " | ".join(f"{limit(record, peak[precision], precision):.2f} ms" for precision in FORMATS)
-        moved = f"{record['fused_mb']:.1f} | {record['eager_mb']:.1f}"
-        print(f"| {name} | {record['gflop']:.2f} | {moved} | {record['decoding']:.2f} | {limits} |")
-    header(
-        "network, way", "batch", "own forward pass, ms", "of the limit", "whole run, ms an image", "of the limit",
-        "of its own forward pass",
-    )  # fmt: skip
-    for name, record in costs.items():
-        for row in shares(
-            file, record, {precision: limit(record, peak[precision], precision) for precision in FORMATS}
-        ):
-            print(f"| {name}, {' | '.join(row)} |")
+    limits = {
+        name: {precision: limit(record, peak[precision], precision) for precision in FORMATS}
+        for name, record in costs.items()
+    }
+    yield ""
+    yield from markdown(LIMITS, (_limits(record, limits[name]) for name, record in costs.items()))
+    yield ""
+    every = ((f"{name}, {row[0]}", *row[1:]) for name in costs for row in shares(file, costs[name], limits[name]))
+    yield from markdown(SHARES, every)
 
 
-def header(*columns: str) -> None:
-    """Print the head of a table."""
-    print(f"\n{machine()}\n\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+def _limits(record: Record, limits: dict[str, float]) -> tuple[str, ...]:
+    numbers = (record["gflop"], record["fused_mb"], record["eager_mb"])
+    return (
+        record["network"],
+        *(f"{one:.1f}" for one in numbers),
+        *(f"{one:.2f} ms" for one in (record["decoding"], *limits.values())),
+    )
 
 
 def typical(file: Path, precision: str) -> Record:
@@ -229,7 +243,7 @@ def shares(file: Path, costs: Record, limits: dict[str, float]) -> Iterator[tupl
     network = costs["network"]
     wholes = whole_runs(file, network)
     if PLAIN in wholes:
-        yield PLAIN, "", "", "", f"{wholes[PLAIN]:.2f}", f"{limits['float32'] / wholes[PLAIN]:.0%}", ""
+        yield PLAIN, "", "", "", f"{wholes[PLAIN]:.2f} ms", f"{limits['float32'] / wholes[PLAIN]:.0%}", ""
     latest = {(r["backend"], r["precision"]): r for r in read(file, "forward") if r["network"] == network}
     for (backend, precision), record in latest.items():
         name = f"{backend}, {precision}"
@@ -240,10 +254,10 @@ def shares(file: Path, costs: Record, limits: dict[str, float]) -> Iterator[tupl
         whole_row = (
             ("", "", "")
             if whole is None
-            else (f"{whole:.2f}", f"{limits[precision] / whole:.0%}", f"{forward / whole:.0%}")
+            else (f"{whole:.2f} ms", f"{limits[precision] / whole:.0%}", f"{forward / whole:.0%}")
         )
         reached = f"{limit(costs, record, precision) / forward:.0%}"
-        yield name, str(record["batch_size"]), f"{forward:.2f}", reached, *whole_row
+        yield name, str(record["batch_size"]), f"{forward:.2f} ms", reached, *whole_row
 
 
 def whole_runs(file: Path, network: str) -> dict[str, float]:

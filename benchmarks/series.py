@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -41,3 +42,11 @@ def append(file: Path, kind: str, record: Record) -> None:
     stamp = {"kind": kind, "commit": commit(), "machine": machine(), "when": f"{datetime.now(UTC):%Y-%m-%d %H:%M}"}
     with file.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(stamp | record) + "\n")
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Return the lines of a table."""
+    yield f"| {' | '.join(columns)} |"
+    yield f"{'|---' * len(columns)}|"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"

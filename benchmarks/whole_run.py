@@ -32,7 +32,7 @@ import typer
 
 from benchmarks.larger_data import enlarged
 from benchmarks.networks import NETWORKS, Measured
-from benchmarks.series import Record, append, commit, machine, read
+from benchmarks.series import Record, append, commit, markdown, read
 from netdissect.cli.process_tuning import SPINS
 
 LITE = "efficientnet_lite0"
@@ -302,31 +302,60 @@ def measure_all(
 @app.command()
 def table(file: Path) -> None:
     """Print medians over the rounds, and the ratio of each way to the first of its round."""
+    print("\n".join(lines(file)))
+
+
+def lines(file: Path) -> Iterator[str]:
+    """Return the lines of a table for each series of a file."""
     for record in read(file, "batch size"):
-        print(f"{record['network']}, plain loop: batches of {record['batch_size']}, ms an image {record['ms']}")
-    keys = {(r["group"], r["network"], r["times"]): None for r in read(file, "round")}
-    for group, network, times in keys:
-        series = Series(file, Path(), network, times, group)
-        print(f"\n{group}, {network}, {times} x, {machine()}, {len(series.rounds())} rounds\n")
-        print("| | wall, s | processor, s | ratio of wall time | of processor time |\n|---|---|---|---|---|")
-        for row in rows(series.rounds()):
-            print(f"| {' | '.join(row)} |")
+        pace = ", ".join(f"{ms:.2f} at {size}" for size, ms in record["ms"].items())
+        yield f"Plain loop of {record['network']}, ms an image by batch size: {pace}."
+        yield ""
+    for group, network, times in {(r["group"], r["network"], r["times"]): None for r in read(file, "round")}:
+        rounds = Series(file, Path(), network, times, group).rounds()
+        yield f"{TITLES[group]}: {network}, {images_of(group, times)} images, {len(rounds)} rounds."
+        yield ""
+        yield from markdown(COLUMNS, rows(rounds))
+        yield ""
+
+
+def images_of(group: str, times: int) -> str:
+    """Return how many images a series has of the data set with which `benchmarks/RESULTS.md` was made."""
+    return f"{FEW if group == 'start' else times * 1906:,}"
+
+
+TITLES = {
+    "default": "Default path",
+    "backends": "Backends, images packed by an earlier run",
+    "images": "Images decoded, or packed by an earlier run",
+    "statistics": "What the default statistics and the layout check add",
+    "start": "Start",
+}
+COLUMNS = ("", "wall time", "processor time", "ratio", "of processor time", "thresholds", "counting", "start and end")
+KINDS = ("seconds", "cpu")
+PASSES = ("thresholds", "counting")
 
 
 def rows(rounds: list[Record]) -> Iterator[tuple[str, ...]]:
     """Return a row for each way, and one for ten layers against one."""
     names = list(dict.fromkeys(run["name"] for record in rounds for run in record["runs"]))
     for name in names:
-        yield (
-            name,
-            *(f"{statistics.median(of(rounds, name, kind)):.2f}" for kind in KINDS),
-            *ratios(rounds, name, rounds[0]["runs"][0]["name"]),
-        )
+        times = (f"{statistics.median(of(rounds, name, kind)):.2f} s" for kind in KINDS)
+        yield name, *times, *ratios(rounds, name, names[0]), *passes(rounds, name)
     if {"one layer", "ten layers"} <= set(names):
-        yield "ten layers / one layer", "", "", *ratios(rounds, "ten layers", "one layer")
+        yield "ten layers / one layer", "", "", *ratios(rounds, "ten layers", "one layer"), "", "", ""
 
 
-KINDS = ("seconds", "cpu")
+def passes(rounds: list[Record], name: str) -> Iterator[str]:
+    """Return the medians of the two passes of a way, and of what is not in them."""
+    runs = [run for record in rounds for run in record["runs"] if run["name"] == name]
+    says = [(run["says"]["seconds"], run["seconds"]) for run in runs if "says" in run]
+    if not says:
+        yield from ("", "", "")
+        return
+    for stage in PASSES:
+        yield f"{statistics.median(seconds[stage] for seconds, _ in says):.2f} s"
+    yield f"{statistics.median(whole - sum(seconds[stage] for stage in PASSES) for seconds, whole in says):.2f} s"
 
 
 def of(rounds: list[Record], name: str, kind: str) -> list[float]:
@@ -339,7 +368,7 @@ def ratios(rounds: list[Record], name: str, base: str) -> Iterator[str]:
     for kind in KINDS:
         both = [{run["name"]: run[kind] for run in record["runs"]} for record in rounds]
         found = sorted(runs[name] / runs[base] for runs in both if name in runs and base in runs)
-        yield f"{statistics.median(found):.3f} ({found[0]:.3f} to {found[-1]:.3f}; {len(found)})" if found else "-"
+        yield f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})" if found else ""
 
 
 if __name__ == "__main__":
