@@ -7,7 +7,8 @@ truncated to the offsets of the last checkpoint. Records are read one at a time,
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, takewhile
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,19 @@ class AppendOnlyFile:
             )
         with self.path.open("ab") as file:
             file.truncate(self.offsets[-1])
+
+    def resume(self, sizes: Iterable[int]) -> None:
+        """Continue after the whole records of an interrupted session, whose sizes in bytes are known.
+
+        Raises
+        ------
+        ResultError
+            If the file cannot be read or written.
+        """
+        with writing(self.path, "Make it writable, or remove it."):
+            length = self.path.stat().st_size if self.path.is_file() else 0
+            ends = accumulate((size + checksums.BYTES for size in sizes), initial=0)
+            self.truncate(list(takewhile(lambda end: end <= length, ends)))
 
     def sync(self) -> None:
         """Flush the file to the disk, so that saved offsets survive a crash."""

@@ -1,6 +1,7 @@
 """Formulas of ranges of activation: their masks by interpolation, their formulas by exhaustive search."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from formula_oracle import LabeledMask, best_formula
 from netdissect.activations import batch_starts
 from netdissect.activations.clusters import cluster_bounds
 from netdissect.config import Execution
-from netdissect.dissect.forward import DissectionInputs, forward
+from netdissect.dissect.compose import mask_sources
+from netdissect.dissect.forward import Activations, DissectionInputs, forward
 from netdissect.dissect.reload import data_of
 from netdissect.errors import ConfigError, NetworkError
 from netdissect.models import resolve_layers
@@ -105,3 +107,34 @@ def test_ranges_that_cannot_be_made_are_refused(run: Result, tmp_path: Path) -> 
         netdissect.compose(run, ranges="kmeans:2")
     with pytest.raises(NetworkError, match=r"structure or weights have changed"):
         netdissect.compose(run, ranges="kmeans:2", network=build(seed=1).module)
+
+
+def test_an_interrupted_pass_goes_on_with_the_activations_that_it_has_stored(
+    kept_run: Result, found: Formulas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kept_run.origin is not None
+    shutil.copytree(kept_run.origin.folder, tmp_path / "run")
+    run, passed = netdissect.load_result(tmp_path / "run"), []
+
+    def interrupted(source: DissectionInputs, starts: range) -> Iterator[Activations]:
+        for batch in forward(source, starts):
+            if passed and not batch.start:
+                raise AssertionError
+            passed.append(batch.start)
+            yield batch
+            if len(passed) == 1:
+                raise KeyboardInterrupt
+
+    def compose() -> Formulas:
+        ranges = f"kmeans:{CLUSTERS}"
+        return netdissect.compose(run, layer=LAYER, ranges=ranges, length=2, bootstrap=99, network=build().module)
+
+    monkeypatch.setattr(mask_sources, "forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compose()
+    stored = next((tmp_path / "run" / "formulas").rglob("activations")) / "0"
+    with stored.open("ab") as file:
+        file.write(b"a batch cut short")
+    assert compose().units.drop("seconds").equals(found.units.drop("seconds"))
+    assert passed == sorted(set(passed))
+    assert not stored.exists()

@@ -9,11 +9,9 @@ import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -206,28 +204,25 @@ class LabelSetPass:
         found, missing = LabelSets(self.run, self.data, self.quantile, self.folder), self.missing(layers)
         if missing:
             blocks = self.folder.path / f"blocks-{json_digest({'layers': missing})[:8]}"
-            with self._masks(found, missing, blocks) as masks:
-                with writing(blocks, RESUMES):
-                    blocks.mkdir(parents=True, exist_ok=True)
-                paths = list(self._count(masks, blocks))
+            with writing(blocks, RESUMES):
+                blocks.mkdir(parents=True, exist_ok=True)
+            paths = list(self._count(self._masks(found, missing, blocks), blocks))
             self._join(found, missing, paths)
             shutil.rmtree(blocks, ignore_errors=True)
         return found
 
-    @contextmanager
-    def _masks(self, found: LabelSets, layers: Sequence[str], folder: Path) -> Iterator[Mapping[str, CountedMasks]]:
-        """Give the masks of some layers; activations lie in the folder meanwhile."""
+    def _masks(self, found: LabelSets, layers: Sequence[str], folder: Path) -> Mapping[str, CountedMasks]:
+        """Return the masks of some layers; those of ranges are read from activations in the folder."""
         if self.ranges is None:
             kept = {layer: kept_masks(self.run, layer, self.quantile) for layer in layers}
-            yield {layer: KeptMasks(self.run.layer(layer).info.units, table) for layer, table in kept.items()}
-            return
-        with writing(folder, "Free space and run the same command again."):
-            folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix="activations-", dir=folder) as activations:
-            masks = self.ranges.masks(layers, Path(activations))
-            for layer, of_layer in masks.items():
-                self.folder.write(f"ranges-{found.layer_number(layer)}", _range_frame(of_layer.bounds), RANGES)
-            yield masks
+            return {layer: KeptMasks(self.run.layer(layer).info.units, table) for layer, table in kept.items()}
+        activations = folder / "activations"
+        with writing(activations, RESUMES):
+            activations.mkdir(parents=True, exist_ok=True)
+        masks = self.ranges.masks(layers, activations)
+        for layer, of_layer in masks.items():
+            self.folder.write(f"ranges-{found.layer_number(layer)}", _range_frame(of_layer.bounds), RANGES)
+        return masks
 
     def _count(self, masks: Mapping[str, CountedMasks], folder: Path) -> Iterator[Path]:
         """Count the images block by block, and yield the file of each block."""

@@ -139,6 +139,8 @@ class RangePass:
     def masks(self, layers: Sequence[str], folder: Path) -> dict[str, RangeMasks]:
         """Store the activations of some layers in a folder, and cluster those of each unit.
 
+        An interrupted pass is continued where the folder is the same.
+
         Raises
         ------
         NetworkError
@@ -148,18 +150,24 @@ class RangePass:
         traced = resolve_layers(network, exact_patterns(layers), config.assumed)
         source = DissectionInputs(network, self.data, traced, config, self.execution)
         plans = [LayerPlan(layer, network.preprocessing.size, len(self.data), config) for layer in traced]
-        stores = [
-            ActivationStore(folder / str(index), layer.units, cells_of(layer), dense=True)
-            for index, layer in enumerate(traced)
-        ]
-        for batch in forward(source, batch_starts(len(self.data), config.images_per_batch)):
+        stores = [self._store(folder / str(index), plan) for index, plan in enumerate(plans)]
+        starts, done = batch_starts(len(self.data), config.images_per_batch), min(store.records for store in stores)
+        for number, batch in enumerate(forward(source, starts[done:]), done):
             for layer, store in zip(traced, stores, strict=True):
-                store.append(batch.maps[layer.name].cpu().numpy(), np.empty(0, np.float32))
+                if store.records == number:
+                    store.append(batch.maps[layer.name].cpu().numpy(), np.empty(0, np.float32))
             self._report(STAGE, batch.start + len(batch.rows), len(self.data))
         return {
             plan.layer.name: RangeMasks(plan, store, np.stack(list(self._bounds(plan, store))))
             for plan, store in zip(plans, stores, strict=True)
         }
+
+    def _store(self, path: Path, plan: LayerPlan) -> ActivationStore:
+        """Open the activations of a layer; those that an interrupted pass has stored are kept."""
+        store = ActivationStore(path, plan.layer.units, cells_of(plan.layer), dense=True)
+        step, image_bytes = plan.config.images_per_batch, plan.dense_bytes // plan.images
+        store.resume(image_bytes * min(step, plan.images - start) for start in batch_starts(plan.images, step))
+        return store
 
     def _bounds(self, plan: LayerPlan, store: ActivationStore) -> Iterator[Floats]:
         """Yield the ranges of each unit; as many units are read at a time as memory allows."""

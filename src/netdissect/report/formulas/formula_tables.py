@@ -1,6 +1,7 @@
 """Formulas as tables for terminal, file and notebook, and as JSON and CSV."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,13 +36,19 @@ def formula_layers(result: Result, formulas: Formulas) -> TextTable:
             _number(row["iou"]),
             _number(row["concept_iou"]),
             _signed(row["gain"]),
-            "-" if row["established"] is None else f"{row['established']:.0%}",
-            *(f"{row[f'established_{length}']:,}" for length in lengths),
+            *_established(row, lengths),
             _signed(row["null_gain"]),
         ]
         for row in formulas.by_layer().iter_rows(named=True)
     ]
     return TextTable(columns, rows, headline(result), layer_notes(formulas))
+
+
+def _established(row: dict[str, Any], lengths: Iterable[int]) -> list[str]:
+    """Return the share of established gains and their numbers by length; nothing is known where none was tested."""
+    if row["established"] is None:
+        return ["-" for _ in (None, *lengths)]
+    return [f"{row['established']:.0%}", *(f"{row[f'established_{length}']:,}" for length in lengths)]
 
 
 def layer_notes(formulas: Formulas) -> list[str]:
