@@ -46,6 +46,8 @@ def test_formulas_are_printed_and_exported_and_the_same_each_time(netdissect, ru
     page = netdissect("report", run, "--out", tmp_path / "pages")
     assert page.code == 0, page.err
     check_page((tmp_path / "pages" / "r0" / "l1" / "u0.html").read_text(), found["units"][4])
+    untested = netdissect("compose", run, "--bootstrap", 0, "--layer", "fc", "--unit", 0, "--workers", 1).out
+    assert [line.split()[-4:] for line in untested.splitlines() if line.split()[:2] == ["fc", "1"]] == [["-"] * 4]
     one = netdissect("show", run, "--formulas", "--layer", "fc", "--top", 1).out
     assert "fc " in one
     assert "wide_relu" not in one
