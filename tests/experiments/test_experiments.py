@@ -24,11 +24,12 @@ from netdissect.experiments.training_conditions.experiment import training_condi
 from netdissect.experiments.training_dynamics.experiment import run_synthetic as training_dynamics_synthetic
 from netdissect.experiments.training_dynamics.experiment import training_dynamics
 from netdissect.experiments.training_dynamics.snapshots import checkpoint_steps
-from netdissect.models import Preprocessing
+from netdissect.models import Preprocessing, reload_network
 from netdissect.models.surgery.bases import read_basis
 from netdissect.models.surgery.rotations import random_rotation
 from netdissect.result import load_result
 from netdissect.training import Workspace
+from netdissect.training.load_trained import open_network
 from workspaces import SCALE
 
 
@@ -193,6 +194,12 @@ def test_snapshots_begin_with_random_weights_and_end_with_the_trained_network(wo
     assert last.equals(count_rows(workspace.dissected(workspace.trained(workspace.train_config(seed=0)))))
     units = result.extra_tables["units"]
     assert len(units) == 2 * 2 * 8
+    folder = workspace.folder("training-dynamics")
+    for step in (0, 4):  # each snapshot is a file that every command takes, and its run loads it again
+        run = load_result(folder / "runs" / f"seed-0-step-{step:08}")
+        network = open_network(str(folder / "weights" / f"seed-0-step-{step}.safetensors"))
+        assert run.info.network.source is not None
+        assert network.digest == run.info.network.digest == reload_network(run.info.network.source).digest
 
 
 def test_units_that_change_category_are_listed(workspace):

@@ -98,11 +98,11 @@ class TrainedSceneNet:
     train_config
         What made it; `precision` is what was used, never ``auto``.
     accuracy
-        Share of held-out images whose scene is classified correctly.
+        Share of held-out images whose scene is classified correctly; NaN: not measured, as during a training.
     log
-        Ten entries.
+        Ten entries; during a training none.
     seconds
-        Wall time of the training alone.
+        Wall time of the training alone; NaN: it is not finished.
     source
         The file that it was read from; None: it is in memory alone.
     """
@@ -198,7 +198,8 @@ def save_trained(trained: TrainedSceneNet, path: str | Path) -> Path:
         "seconds": json.dumps(trained.seconds),
     }
     partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(safetensors.torch.save(dict(trained.module.state_dict()), metadata=metadata))
+    weights = {name: value.contiguous() for name, value in trained.module.state_dict().items()}
+    partial.write_bytes(safetensors.torch.save(weights, metadata=metadata))
     partial.replace(path)
     return path
 

@@ -34,7 +34,7 @@ from netdissect.training.scene_net import (
     random_network,
 )
 
-StepCallback = Callable[[int, nn.Module], None]
+StepCallback = Callable[[int, nn.Sequential], None]
 """Called as ``callback(steps done, network)`` during training; it must not change the network."""
 
 MAX_SHIFT = 6  # pixels by which a training image is shifted at most

@@ -1,11 +1,11 @@
 """Snapshots of a training: dissected checkpoints, runs that a callback made, or a training that is run here."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import safetensors.torch
 from torch import nn
 
 from netdissect.concepts import ConceptData
@@ -14,8 +14,8 @@ from netdissect.dissect import dissect
 from netdissect.errors import ResultError
 from netdissect.models import Network
 from netdissect.result import Result, load_result
-from netdissect.result.files import RUN_FILE, write_whole
-from netdissect.training.scene_net import TrainConfig, preprocessing, random_network
+from netdissect.result.files import RUN_FILE
+from netdissect.training.scene_net import TrainConfig, TrainedSceneNet, load_trained, save_trained
 from netdissect.training.workspace import Workspace
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
@@ -109,7 +109,7 @@ def dissected_runs(folder: str | Path) -> list[Snapshot]:
 
 
 def trained_snapshots(workspace: Workspace, train_config: TrainConfig) -> dict[int, Network]:
-    """Train once more and save the weights at steps whose distance doubles."""
+    """Train once more and save the network at steps whose distance doubles, so that every command can load it."""
     count = workspace.scale.snapshots
     steps = sorted({round(train_config.steps * (2.0**index - 1) / (2.0 ** (count - 1) - 1)) for index in range(count)})
     files = {
@@ -117,17 +117,11 @@ def trained_snapshots(workspace: Workspace, train_config: TrainConfig) -> dict[i
         for step in steps
     }
 
-    def save(step: int, module: nn.Module) -> None:
+    def save(step: int, module: nn.Sequential) -> None:
         if step in files:
-            weights = {name: value.contiguous() for name, value in module.state_dict().items()}
-            write_whole(files[step], lambda file: file.write(safetensors.torch.save(weights)))
+            save_trained(TrainedSceneNet(module, train_config, math.nan, (), math.nan), files[step])
 
     if not all(path.exists() for path in files.values()):
         next(iter(files.values())).parent.mkdir(parents=True, exist_ok=True)
         workspace.train(train_config, save)
-    networks: dict[int, Network] = {}
-    for step, path in files.items():
-        module = random_network(train_config)
-        module.load_state_dict(safetensors.torch.load_file(path))
-        networks[step] = Network(f"scene network, {step} steps", module, preprocessing(train_config.size))
-    return networks
+    return {step: load_trained(path).network(f"scene network, {step} steps") for step, path in files.items()}
