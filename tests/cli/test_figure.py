@@ -33,6 +33,7 @@ def test_every_figure_is_drawn_in_every_format(netdissect: Netdissect, run: Path
         (("units", run, "--unit", 1, "--unit", 0, "--count", 3, "--mask", "both"), "units.png"),
         (("overlap", run, "--count", 2, "--width", 3.3), "overlap.pdf"),
         (("concept-scatter", run, run), "concept-scatter.pdf"),
+        (("matched-units", run, run, "--layer", "0", "--pairs", 2), "matched-units.png"),
         (("unit-map", run), "unit-map.svg"),
         (("sensitivity", run, "--rule", "per-category"), "sensitivity.svg"),
     ):
@@ -50,6 +51,7 @@ def test_a_figure_that_cannot_be_drawn_is_an_error(netdissect: Netdissect, run: 
     for arguments, message in (
         (("bars", run, "-o", tmp_path / "a.gif"), "Name a file that ends with .pdf, .svg, .png"),
         (("concept-scatter", run, "-o", tmp_path / "a.pdf"), "1 run given. Expected two."),
+        (("matched-units", run, "-o", tmp_path / "a.pdf"), "1 run given. Expected two."),
         (("units", run, "--unit", 7, "-o", tmp_path / "a.pdf"), "no unit 7; its units are 0 to 2"),
         (("depth", run, "--width", 2, "-o", tmp_path / "a.pdf"), "--width"),
         (("iou", tmp_path, "-o", tmp_path / "a.pdf"), "is no run folder"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
+import numpy as np
 import polars as pl
 import pytest
 from matplotlib.axes import Axes
@@ -98,6 +99,35 @@ def test_a_contact_sheet_has_a_row_of_images_for_each_chosen_unit(result: Result
     assert "dead" in names
     with pytest.raises(ResultError, match=r"no unit 8; its units are 0 to 7"):
         plots.units(result, "block.1", [8])
+
+
+def test_mutually_matched_units_stand_side_by_side_with_their_correlation(result: Result) -> None:
+    swapped = result.layers["block.1"]
+    order = {0: 2, 1: 0, 2: 1}
+    renamed = pl.col("unit").replace(order)
+    other = replace(
+        swapped,
+        units=swapped.units.with_columns(renamed).sort("quantile", "unit"),
+        thresholds=swapped.thresholds.with_columns(renamed).sort("quantile", "unit"),
+        top=swapped.top.with_columns(renamed),
+        top_maps=swapped.top_maps[[1, 2, 0, 3, 4, 5, 6, 7]],
+        statistics={"image_maxima": swapped.statistics["image_maxima"].with_columns(renamed)},
+    )
+    second = replace(result, layers={"block.1": other})
+    figure = plots.matched_units(result, second, pairs=6, count=3, names=["one", "two"])
+    texts = [text.get_text() for text in figure.texts]
+    assert (texts[0], texts.count("r = 1.00")) == ("one, block.1", 6)
+    middle = texts.index("two, block.1")
+    units = [[int(text.split()[1][:-1]) for text in part if text.startswith("unit ")]
+             for part in (texts[:middle], texts[middle:])]  # fmt: skip
+    assert units[1] == [order.get(unit, unit) for unit in units[0]]
+    assert sorted(units[0]) == [0, 1, 2, 3, 4, 5]
+    shown = [axes for axes in figure.axes if axes.images]
+    assert len(shown) == 2 * 6 * 3
+    first, last = shown[0].images[0].get_array(), shown[len(shown) // 2].images[0].get_array()
+    np.testing.assert_array_equal(first, last)  # the same unit in both runs, the same image
+    with pytest.raises(ResultError, match="the runs have no layer of the same name"):
+        plots.matched_units(result, replace(second, layers={"other": other}))
 
 
 def test_two_runs_are_compared_by_the_best_iou_of_every_concept(result: Result) -> None:
@@ -238,7 +268,7 @@ def test_a_unit_map_draws_each_varying_unit_at_its_principal_components_in_its_c
         expected.setdefault(category, []).append(points[unit].tolist())
     assert drawn == expected
     assert len(expected) > 1
-    assert axes.get_xlabel() == f"first principal component, {explained[0]:.0%} of the variance"
+    assert axes.get_xlabel() == f"PC 1, {explained[0]:.0%} of the variance"
     colors = category_colors(result.info.data.categories)
     for part in axes.collections:
         color = to_hex(part.get_edgecolor()[0]).upper()

@@ -127,6 +127,8 @@ def test_no_text_of_a_figure_is_too_small_covers_another_one_or_leaves_it(
 def test_figures_of_unit_and_concept_can_be_printed_in_one_column_or_two(result: Result, draw: Draw) -> None:
     for width in WIDTHS:
         assert printed(draw(result, "block.1", width=width)).problems() == []
+        pairs = plots.matched_units(result, result, layer="block.1", names=[LONG * 2] * 2, width=width)
+        assert printed(pairs).problems() == []
 
 
 def test_the_check_of_printed_texts_finds_each_problem() -> None:

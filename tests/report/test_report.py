@@ -19,10 +19,10 @@ from corruption import snapshot
 from netdissect.concepts import ConceptData
 from netdissect.config import RULES, DissectConfig
 from netdissect.errors import ResultError
+from netdissect.plots.matching.unit_matching import match_units
 from netdissect.report import pages, report, urls
 from netdissect.report.layer_tables import number_runs
 from netdissect.report.views import wall
-from netdissect.report.views.matched_units import matched_units
 from netdissect.report.views.run_views import concept_views, run_views
 from netdissect.result import LayerResult, Result, count_difference, difference_sentence, load_result, save_result
 from netdissect.result.summary import interval_text, measured_count, null_text
@@ -170,7 +170,7 @@ def test_a_report_of_two_runs_has_their_matched_units_in_rows_of_images(result: 
     first = Page(folder / "index.html")
     assert [each["href"] for each in first.all("a") if "matched" in each["href"]] == ["matched/r1.html"]
     page = Page(folder / "matched/r1.html")
-    found = [matched_units(result, name, result, name) for name in result.layers]
+    found = [match_units(result, name, result, name) for name in result.layers]
     for matches, name in zip(found, result.layers, strict=True):
         mutual = sum(pair.mutual for pair in matches.pairs)
         assert mutual > 0

@@ -9,12 +9,13 @@ import pytest
 
 from netdissect.concepts import ConceptData
 from netdissect.errors import ResultError
+from netdissect.plots.matching.unit_matching import match_units
 from netdissect.plots.outlines import mask_path
 from netdissect.report import similar_units
 from netdissect.report.layer_tables import LayerTables, number_runs
 from netdissect.report.similar_units import CoActivation
 from netdissect.report.views import matched_units as matching
-from netdissect.report.views.matched_units import matched_units, matching_view, run_matchings
+from netdissect.report.views.matched_units import matching_view, run_matchings
 from netdissect.report.views.unit_views import unit_detail, unit_view
 from netdissect.result import Result
 from netdissect.result.queries import image_maxima
@@ -110,7 +111,7 @@ def test_a_dead_unit_is_similar_to_none_even_if_its_activations_vary(result: Res
     found = CoActivation(changed)
     assert found.nearest(name, 0) == ()
     assert all(each.unit != 0 or each.layer != name for unit in range(1, 6) for each in found.nearest(name, unit))
-    assert 0 not in {pair.left_unit for pair in matched_units(changed, name, result, name).pairs}
+    assert 0 not in {pair.left_unit for pair in match_units(changed, name, result, name).pairs}
 
 
 def even_images(result: Result, name: str) -> Result:
@@ -142,18 +143,18 @@ def test_matched_units_are_the_best_of_the_other_run_and_mutual_where_both_are(r
     shuffled = {"image_maxima": layer.statistics["image_maxima"].with_columns(renamed)}
     thresholds = layer.thresholds.with_columns(renamed)
     second = replace(result, layers={other: replace(layer, statistics=shuffled, thresholds=thresholds)})
-    found = matched_units(result, name, second, other)
+    found = match_units(result, name, second, other)
     assert found.images == 24
     assert {pair.left_unit: pair.right_unit for pair in found.pairs} == {unit: order[unit] for unit in range(6)}
     assert all(pair.mutual and pair.correlation == pytest.approx(1) for pair in found.pairs)
-    few = matched_units(result, name, even_images(second, other), other)
+    few = match_units(result, name, even_images(second, other), other)
     assert few.images == 12
 
 
 def test_matched_units_are_shown_with_the_top_images_of_both(result: Result) -> None:
     runs = number_runs([result, result])
     view = matching_view(LayerTables(runs[0], 0), LayerTables(runs[1], 1), 4)
-    found = matched_units(result, "block.1", result, list(result.layers)[1])
+    found = match_units(result, "block.1", result, list(result.layers)[1])
     assert (view.matched, view.units, view.images) == (len(found.pairs), 8, 24)
     assert view.mutual == sum(pair.mutual for pair in found.pairs)
     assert len(view.pairs) == 4
@@ -194,10 +195,10 @@ def test_runs_without_the_same_images_or_without_maxima_are_refused(result: Resu
     data = result.info.data.model_copy(update={"digest": "0" * 64, "images": 3})
     others = replace(result, info=result.info.model_copy(update={"data": data}))
     with pytest.raises(ResultError, match=r"the runs used different images: 24 of .* and 3 of"):
-        matched_units(result, name, others, name)
+        match_units(result, name, others, name)
     bare = replace(result, layers={name: replace(result.layers[name], statistics={})})
     with pytest.raises(ResultError, match=r"kept no maximum activations of single images of the layer 'block\.1'"):
-        matched_units(result, name, bare, name)
+        match_units(result, name, bare, name)
     assert not CoActivation(bare).is_known(name)
     table = result.layers[name].statistics["image_maxima"]
     for damaged in (table.head(7), table.with_columns(pl.lit(float("nan")).cast(pl.Float32).alias("max_activation"))):

@@ -1,5 +1,6 @@
 """`netdissect figure`: figures for papers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,8 @@ from netdissect.experiments.registry import draw_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from netdissect.result import Result
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -208,14 +211,46 @@ def concept_scatter(
     layer: Annotated[str | None, typer.Option("--layer", help="A layer of both runs; default: all.")] = None,
 ) -> None:
     """Draw the best IoU of every concept in one run against that in another."""
-    if len(runs) != 2:
-        raise ConfigError(f"{counted(len(runs), 'runs')} given. Expected two.")
-    results = [netdissect.load_result(run) for run in runs]
+    results = _two_results(runs)
     names = run_names(runs, results)
     _save(
         netdissect.plots.concept_scatter(*results, layer=layer, **typed.model().model_dump(), names=names),
         out,
     )
+
+
+@app.command()
+@with_options(FigureOptions)
+def matched_units(
+    typed: Typed[FigureOptions],
+    runs: RunsArgument,
+    out: OutOption,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer", help="A layer of both runs, or one of each; repeats. Default: the last one that both have."
+        ),
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option("--pairs", min=1, help="Pairs that are drawn: those of highest correlation.")
+    ] = 6,
+    count: Annotated[int, typer.Option("--count", min=1, help="Images of each unit, as far as they fit.")] = 4,
+    data_root: Annotated[Path | None, typer.Option("--data-root", help="Data set folder, if it was moved.")] = None,
+    colors: ColorsOption = "safe",
+) -> None:
+    """Draw the units of two runs that respond to the same images: a row for each pair, with its top images."""
+    results = _two_results(runs)
+    figure = netdissect.plots.matched_units(
+        *results,
+        layer=layer,
+        pairs=pairs,
+        count=count,
+        data_root=data_root,
+        colors=colors,
+        names=run_names(runs, results),
+        width=typed.model().width,
+    )
+    _save(figure, out)
 
 
 @app.command(name="image")
@@ -256,6 +291,12 @@ def experiment(
 
     result = load_experiment_result(folder)
     _save(draw_figure(result, typed.model().width), out)
+
+
+def _two_results(runs: Sequence[Path]) -> list["Result"]:
+    if len(runs) != 2:
+        raise ConfigError(f"{counted(len(runs), 'runs')} given. Expected two.")
+    return [netdissect.load_result(run) for run in runs]
 
 
 def _save(figure: "Figure", out: Path) -> None:

@@ -6,6 +6,7 @@
     iou(result)            distribution of IoU over the units, with the limit as a line
     units(result, ...)     contact sheet of chosen units
     overlap(result, ...)   how the IoU of a unit comes about, on its top images
+    matched_units(a, b)    units of two runs that respond to the same images, with their top images
     concept_scatter(a, b)  the best IoU of every concept in two runs
     sensitivity(result)    detectors as a function of quantile and IoU
     segmented_image(pixels, {layer: segmentation})    an image segmented by the units of layers

@@ -8,6 +8,7 @@ from .image_segmentation import Segmentation as Segmentation
 from .image_segmentation import segmented_image as segmented_image
 from .iou_histogram import iou as iou
 from .layer_bars import layers as layers
+from .matching.pair_sheet import matched_units as matched_units
 from .sensitivity import RAMP as RAMP
 from .sensitivity import sensitivity as sensitivity
 from .style import FAINT as FAINT

@@ -1,6 +1,7 @@
 """Distribution of IoU over the units of a layer."""
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -13,6 +14,7 @@ from netdissect.result.queries import layer_units, only_layer, run_min_iou, run_
 # With this step the limit of 0.04 is an edge between two bars.
 STEP = 0.01
 MAX_BARS = 60
+NO_CONCEPT = "no concept"
 
 
 def iou(
@@ -45,18 +47,15 @@ def iou(
     """
     name = only_layer(result, layer)
     limit = run_min_iou(result, name, min_iou)
-    units = layer_units(result, name, run_quantile(result, quantile), limit)
-    largest = max([*units["iou"], limit, 0.1])
-    step = STEP * max(1, int(np.ceil(largest / STEP / MAX_BARS)))
-    edges = step * np.arange(int(largest / step) + 2)
+    edges, counts = iou_counts(result, name, run_quantile(result, quantile), limit)
     figure = new_figure(width, 2.6)
     axes = plain_axes(figure)
     inks = category_colors(result.info.data.categories, colors)
-    present = [name for name in inks if (units["category"] == name).any()]
-    values = [units.filter(category=name)["iou"].to_numpy() for name in present]
-    values.append(units.filter(units["category"].is_null())["iou"].to_numpy())
-    axes.hist(values, bins=edges.tolist(), stacked=True, color=[*(inks[name] for name in present), FAINT], rwidth=0.86,
-              label=[*present, "no concept"])  # fmt: skip
+    base = np.zeros(len(edges) - 1, np.int64)
+    for name, count in counts.items():
+        ink = inks.get(name, FAINT)
+        axes.bar((edges[:-1] + edges[1:]) / 2, count, 0.86 * (edges[1] - edges[0]), base, color=ink, label=name)
+        base += count
     axes.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 2)))
     far = limit > 0.6 * edges[-1]
     axes.annotate(f"{limit:g}", (limit, 1), (-4 if far else 4, -2), xycoords=("data", "axes fraction"),
@@ -67,7 +66,26 @@ def iou(
     axes.set_xlabel("IoU of the label", color=INK, fontsize=TEXT)
     axes.set_ylabel("units", color=INK, fontsize=TEXT)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    handles, labels = axes.get_legend_handles_labels()
-    shown = len(present) + bool(len(values[-1]))
-    legend_above(figure, handles[:shown], labels[:shown])
+    legend_above(figure, *axes.get_legend_handles_labels())
     return figure
+
+
+def iou_counts(
+    result: Result, layer: str, quantile: float, min_iou: float
+) -> tuple[npt.NDArray[np.float64], dict[str, npt.NDArray[np.int64]]]:
+    """Count the units of a layer in intervals of the IoU of their labels.
+
+    Returns
+    -------
+    edges
+        float64 (n + 1,): ends of the intervals.
+    counts
+        int64 (n,) for each category with units, and for units without a label.
+    """
+    units = layer_units(result, layer, quantile, min_iou)
+    largest = max([*units["iou"], min_iou, 0.1])
+    step = STEP * max(1, int(np.ceil(largest / STEP / MAX_BARS)))
+    edges = step * np.arange(int(largest / step) + 2, dtype=np.float64)
+    parts = {name: units.filter(category=name) for name in result.info.data.categories}
+    parts[NO_CONCEPT] = units.filter(units["category"].is_null())
+    return edges, {name: np.histogram(part["iou"], edges)[0] for name, part in parts.items() if len(part)}

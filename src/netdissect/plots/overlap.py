@@ -10,6 +10,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (IoU of the masks 
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from threading import RLock
 from typing import NamedTuple
 
 import numpy as np
@@ -161,9 +162,14 @@ class ConceptMasks:
     def __init__(self, data: ConceptData, restriction: Restriction) -> None:
         self._data, self._restriction = data, restriction
         self._kept: dict[ImageConcept, ConceptMask | None] = {}
+        self._lock = RLock()
 
     def read(self, wanted: Iterable[ImageConcept]) -> None:
         """Make masks that are not kept yet, of each image together."""
+        with self._lock:
+            self._read(wanted)
+
+    def _read(self, wanted: Iterable[ImageConcept]) -> None:
         new: dict[int, list[ImageConcept]] = {}
         for each in dict.fromkeys(wanted):
             if each not in self._kept:
@@ -176,8 +182,9 @@ class ConceptMasks:
 
     def mask(self, concept: ImageConcept) -> ConceptMask | None:
         """Return one mask; None if the labels of the image cannot be read."""
-        self.read([concept])
-        return self._kept[concept]
+        with self._lock:
+            self._read([concept])
+            return self._kept[concept]
 
     def _made(self, labels: Labels, concept: ImageConcept) -> ConceptMask:
         mask = concept_mask(labels, (concept.label_id,), concept.size)

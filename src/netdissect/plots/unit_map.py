@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from netdissect.config import Palette
 from netdissect.plots.category_colors import category_colors
 from netdissect.plots.point_labels import label_points
-from netdissect.plots.style import FAINT, INK, TEXT, WIDTH, fitted, legend_above, new_figure, plain_axes, short
+from netdissect.plots.style import FAINT, INK, TEXT, WIDTH, legend_above, new_figure, plain_axes, short
 from netdissect.result import Result
 from netdissect.result.queries import layer_units, live_unit_maxima, only_layer, run_min_iou, run_quantile
 from netdissect.scoring.co_activation import map_units
@@ -16,8 +16,6 @@ OTHERS = "no detector"
 NAMED_UNITS = 20
 MAX_SIDE = 5.0
 """Inches: the points of a wider figure keep this square."""
-MARGIN = 90
-"""Points of that side beside the axes."""
 
 
 def unit_map(
@@ -31,7 +29,7 @@ def unit_map(
 ) -> Figure:
     """Draw the units of a layer as points: near units respond to the same images.
 
-    The axes are the first two principal components of the units' maximum activations over images; see
+    The axes are the first two principal components (PC) of the units' maximum activations over images; see
     `netdissect.scoring.co_activation.map_units`. Detectors have the color of their label's category, and other units
     are open circles. The best unit of each concept is named, as far as names have space. Dead units, and those
     whose maximum is the same on all images, are left out.
@@ -74,9 +72,8 @@ def unit_map(
             axes.scatter(part["x"], part["y"], s=16, facecolors=face, edgecolors=ink, linewidths=0.8, label=category)
     axes.margins(0.08)
     axes.set_aspect("equal", adjustable="datalim")
-    for axis, name, share in zip((axes.xaxis, axes.yaxis), ("first", "second"), explained, strict=True):
-        text = f"{name} principal component, {share:.0%} of the variance"
-        axis.set_label_text(fitted(text, 72 * side - MARGIN, TEXT), color=INK, fontsize=TEXT)
+    for axis, number, share in zip((axes.xaxis, axes.yaxis), (1, 2), explained, strict=True):
+        axis.set_label_text(f"PC {number}, {share:.0%} of the variance", color=INK, fontsize=TEXT)
     legend_above(figure, *axes.get_legend_handles_labels())
     best = units.filter(pl.col("category") != OTHERS).sort("iou", "unit", descending=[True, False])
     named = best.unique("label", keep="first", maintain_order=True).head(NAMED_UNITS).select("label", "x", "y").rows()

@@ -10,8 +10,8 @@ from netdissect.errors import RequestError
 from netdissect.explorer.queries.requests import ComparisonQuery, MatchQuery
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import ComparedConcept, ComparedSide, ComparisonResponse, MatchedUnits, Matching
+from netdissect.plots.matching.unit_matching import match_units
 from netdissect.report import urls
-from netdissect.report.views.matched_units import matched_units
 from netdissect.result import LayerResult
 from netdissect.result.compare import compare_results
 from netdissect.result.queries import run_min_iou
@@ -64,7 +64,7 @@ def comparison(left: OpenRun, right: OpenRun, query: ComparisonQuery, indices: M
 
 
 def matching(left: OpenRun, right: OpenRun, query: MatchQuery) -> Matching:
-    """Match the units of two layers; see `netdissect.report.views.matched_units.matched_units`.
+    """Match the units of two layers; see `netdissect.plots.matching.unit_matching.match_units`.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def matching(left: OpenRun, right: OpenRun, query: MatchQuery) -> Matching:
         If the runs used other images, or kept no maxima of them.
     """
     layers = left.layer(query.left_layer), right.layer(query.right_layer)
-    found = matched_units(left.result, layers[0].info.name, right.result, layers[1].info.name)
+    found = match_units(left.result, layers[0].info.name, right.result, layers[1].info.name)
     labels = [_labels(run, layer) for run, layer in zip((left, right), layers, strict=True)]
     pairs = [
         MatchedUnits(**vars(pair), left_label=labels[0][pair.left_unit], right_label=labels[1][pair.right_unit])
