@@ -32,7 +32,7 @@ from netdissect.explorer.routes.explorer_state import Explorer
 from netdissect.models import Network
 from netdissect.report import urls
 from netdissect.report.drawing.examples import find_examples
-from netdissect.report.layer_tables import concept_indices, number_runs
+from netdissect.report.layer_tables import MIN_LISTED_IOU, concept_indices, number_runs
 from netdissect.result import Result, compare_results
 from netdissect.scoring.metrics import METRICS
 
@@ -113,7 +113,7 @@ def test_masks_change_with_the_quantile_and_labels_do_not(client: TestClient) ->
     assert "Labels and counts remain those measured at 2 %." in between["masks"]["note"]
     assert (between["masks"]["quantile"], between["masks"]["measured"]) == (0.05, 0.02)
     assert [u["label"] for u in at_own["units"]] == [u["label"] for u in between["units"]]
-    outlines = [[image["outline"] for unit in page["units"] for image in unit["images"]] for page in (at_own, between)]
+    outlines = [[image["unit"] for unit in page["units"] for image in unit["top_images"]] for page in (at_own, between)]
     assert outlines[0] != outlines[1]
     assert "measured" in at_own["masks"]
     assert client.get(address, params={"quantile": 0.6}).status_code == 404
@@ -121,15 +121,27 @@ def test_masks_change_with_the_quantile_and_labels_do_not(client: TestClient) ->
 
 def test_a_unit_has_its_label_threshold_images_and_scores(client: TestClient, pair: Pair) -> None:
     layer = pair.results[0].layers["deep_relu"]
-    found = get(client, f"{RUN}/layers/1/units/2")
-    own = layer.units.filter(quantile=0.02, unit=2).row(0, named=True)
-    assert (found["summary"]["label"], found["summary"]["iou"]) == (own["label"], own["iou"])
+    own = layer.units.filter(quantile=0.02).sort("iou").row(-1, named=True)
+    index = own["unit"]
+    found = get(client, f"{RUN}/layers/1/units/{index}")
+    unit, detail = found["summary"], found["detail"]
+    assert (unit["label"], unit["iou"]) == (own["label"], own["iou"])
     assert found["threshold"] == {
         "value": own["threshold"], "low": own["threshold"], "high": own["threshold"], "exact": True,
     }  # fmt: skip
-    assert [image["image"] for image in found["summary"]["images"]] == layer.top.filter(unit=2)["image"].to_list()
-    scores = layer.scores.filter(pl.col("iou") > 0, quantile=0.02, unit=2).sort("iou", descending=True)
-    assert [each["iou"] for each in found["scores"]] == scores["iou"].to_list()
+    assert [image["image"] for image in unit["top_images"]] == layer.top.filter(unit=index)["image"].to_list()
+    listed = (pl.col("iou") >= MIN_LISTED_IOU) | (pl.col("concept") == own["label"])
+    scores = layer.scores.filter(listed, quantile=0.02, unit=index).sort("iou", descending=True)
+    assert [each["iou"] for each in detail["concepts"]] == scores["iou"].to_list()
+    kept = layer.statistics["activation_range"].filter(unit=index).collect()
+    shown = [image["image"] for band in detail["activation_range"][1:] for image in band["images"]]
+    assert sorted(shown) == sorted(kept["image"]) != []
+    maxima = layer.statistics["image_maxima"].collect().pivot("unit", index="image_index", values="max_activation")
+    for similar in detail["similar_units"]:
+        if similar["layer"] == "deep_relu":
+            expected = np.corrcoef(maxima[str(index)], maxima[str(similar["unit"])])[0, 1]
+            assert similar["correlation"] == pytest.approx(expected, abs=1e-5)
+    assert detail["similar_units"]
     assert client.get(f"{RUN}/layers/1/units/5").status_code == 404
 
 
@@ -142,19 +154,19 @@ def test_a_unit_has_its_statistics_and_extra_metrics_as_in_the_report(
     found = get(client, f"{RUN}/layers/1/units/{unit}", quantile=quantile)
     (own,) = layer.statistics["units"].filter(quantile=quantile, unit=unit).collect().to_dicts()
     q_values = {"q_value_bh", "q_value_by"}  # there were fewer than 1,000 permutations
-    assert found["statistics"] == {
-        name: own[name] for name in list(own)[5:] if own[name] is not None and name not in q_values
-    }
-    assert {"iou_ci_low", "stability", "heldout_iou", "p_value", "null_iou_p95"} <= found["statistics"].keys()
+    statistics = found["summary"]["statistics"]
+    assert statistics == {name: own[name] for name in own if own[name] is not None and name not in q_values}
+    assert {"iou_ci_low", "stability", "heldout_iou", "p_value", "null_iou_p95"} <= statistics.keys()
     rows = {
         row["concept"]: row
         for row in layer.statistics["scores"].filter(quantile=quantile, unit=unit).collect().to_dicts()
     }
-    shown = {each["concept"]: each["metrics"] for each in found["scores"]}
-    assert found["metric_titles"] == {metric.name: metric.short for metric in METRICS}
-    for concept, scores in shown.items():
-        wanted = rows.get(concept, {})
-        assert scores == {name: wanted[name] for name in found["metric_titles"] if wanted.get(name) is not None}
+    names = [metric.name for metric in METRICS]
+    assert found["detail"]["concepts"]
+    for scores in found["detail"]["concepts"]:
+        wanted = rows.get(scores["concept"], {})
+        shown = {name: scores[name] for name in names if name in scores}
+        assert shown == {name: wanted[name] for name in names if wanted.get(name) is not None}
     if quantile == 0.02:
         page = client.get(f"/r0/l1/u{unit}.html").text
         assert f">Permutation test</abbr>: p = {own['p_value']:.2g}" in page
@@ -209,15 +221,17 @@ def test_active_units_are_those_of_the_oracle(client: TestClient, pair: Pair, la
     ]
     masks = [values > np.float32(threshold) for values, threshold in zip(upsampled, thresholds, strict=True)]
     found = get(client, f"{RUN}/inference/{image_id}/units", layer=layer, quantile=0.2)
-    areas = {unit["unit"]: unit["area"] for unit in found["units"]}
+    areas = {unit["summary"]["unit"]: unit["area"] for unit in found["units"]}
     assert areas == pytest.approx({unit: mask.mean() for unit, mask in enumerate(masks) if mask.any()})
     assert found["active"] == len(areas)
     for x, y in ((0.1, 0.2), (0.5, 0.5), (1, 0)):
         pixel = min(int(12 * y), 11), min(int(12 * x), 11)
         at = get(client, f"{RUN}/inference/{image_id}/units", layer=layer, quantile=0.2, at=f"{x},{y}")
-        assert {unit["unit"] for unit in at["units"]} == {unit for unit, mask in enumerate(masks) if mask[pixel]}
+        assert {unit["summary"]["unit"] for unit in at["units"]} == {
+            unit for unit, mask in enumerate(masks) if mask[pixel]
+        }
         for unit in at["units"]:
-            assert unit["value"] == pytest.approx(upsampled[unit["unit"]][pixel], rel=1e-5)
+            assert unit["value"] == pytest.approx(upsampled[unit["summary"]["unit"]][pixel], rel=1e-5)
 
 
 def test_active_units_are_ordered_by_rarity_and_grouped_by_label(client: TestClient, pair: Pair) -> None:
@@ -227,7 +241,7 @@ def test_active_units_are_ordered_by_rarity_and_grouped_by_label(client: TestCli
     assert shares == sorted(shares)
     assert all(share < 0.2 for share in shares)
     by_label: dict[str, set[int]] = {}
-    for unit in found["units"]:
+    for unit in (each["summary"] for each in found["units"]):
         if unit["state"] == "detector":
             by_label.setdefault(unit["label"], set()).add(unit["unit"])
     assert {each["concept"]: set(each["units"]) for each in found["concepts"]} == by_label
@@ -243,7 +257,7 @@ def test_an_uploaded_image_gives_the_activations_of_the_network(client: TestClie
         maps = module.wide_relu(module.wide(torch.from_numpy(np.ascontiguousarray(pixels - 127.5) / 128)))[0]
     assert found["units"]
     for unit in found["units"]:
-        assert unit["value"] == pytest.approx(maps[unit["unit"]].max().item(), rel=1e-5)
+        assert unit["value"] == pytest.approx(maps[unit["summary"]["unit"]].max().item(), rel=1e-5)
 
 
 def test_the_last_processed_images_are_kept_for_their_run(client: TestClient, image: bytes) -> None:
@@ -481,7 +495,7 @@ def test_a_page_and_its_json_show_the_same_units_masks_and_counts(client: TestCl
     assert re.findall(r'data-unit="(\d+)"', page) == [str(unit["unit"]) for unit in found["units"]] == ["1", "2", "3"]
     shown = re.findall(r'<path class="u m" d="([^"]*)"/></svg></span>', page)
     active = [unit for unit in found["units"] if unit["state"] != "dead"]
-    assert shown == [image["outline"] for unit in active for image in unit["images"]] != []
+    assert shown == [image["unit"] for unit in active for image in unit["top_images"]] != []
     assert found["masks"]["note"] in page
     counts = get(client, f"{RUN}/layers/1/counts", quantile=0.05, min_iou=0.02)["counts"][0]
     assert f"<b>{counts['detectors']['total']}</b> of 5 units" in page

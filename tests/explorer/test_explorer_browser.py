@@ -301,7 +301,16 @@ def test_two_runs_are_compared_and_their_units_matched(page: Page) -> None:
     assert any(concept.startswith(text) for text in written for concept in concepts)
     page.select_option("select[name=rule]", "per-category")
     expect(page).to_have_url(re.compile("rule=per-category"))
-    page.get_by_role("button", name="Match units").click()
+    assert page.locator(".sentences li").last.inner_text().startswith("second, deep_relu minus First run, deep_relu: ")
+    compared = json.loads(copy_menu.saved(page.locator("figure.chart"), "Save JSON").read_text())
+    result = page.evaluate(
+        "address => fetch(address).then((answer) => answer.json())", f"/api/compare{page.url[page.url.index('?') :]}"
+    )
+    values = {each["concept"]: (each["left_iou"], each["right_iou"]) for each in result["concepts"]}
+    assert {row["concept"]: (row["left_iou"], row["right_iou"]) for row in compared} == {
+        name: both for name, both in values.items() if both != (None, None)
+    }
+    page.get_by_role("heading", name="Units matched by activation").scroll_into_view_if_needed()
     pair = page.locator(".matched li").first
     expect(pair.locator(".side")).to_have_count(2)
     expect(pair.locator(".tile img").first).to_have_js_property("complete", True)
@@ -390,3 +399,11 @@ def test_the_copy_menu_saves_the_images_of_a_card_and_its_values_as_a_table(page
     assert cells == {name: str(value) for name, value in row.items()}
     layer = next(iter(pair.results[0].layers.values()))
     assert row["iou"] == layer.units.filter(unit=row["unit"])["iou"][0]
+    page.goto(f"{LAYER}u1.html")
+    bars = json.loads(copy_menu.saved(page.locator("#activation figure"), "Save JSON").read_text())
+    histogram = layer.statistics["histogram"].filter(unit=1).collect()
+    assert sum(row["activations"] for row in bars) == pytest.approx(histogram["count"].sum(), abs=len(bars) / 2)
+    cells = json.loads(copy_menu.saved(page.locator("#firing figure"), "Save JSON").read_text())
+    firing = layer.statistics["firing_map"].filter(unit=1).collect().select("y", "x", "count").rows()
+    shown = {(row["y"], x): row[f"x = {x}"] for row in cells for x in range(layer.info.width)}
+    assert {cell: count for cell, count in shown.items() if count} == {(y, x): count for y, x, count in firing if count}

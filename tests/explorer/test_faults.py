@@ -73,13 +73,13 @@ def test_a_run_that_has_changed_since_it_was_opened_gets_status_410(
 def test_a_response_in_progress_when_the_run_is_replaced_is_not_sent(
     client: TestClient, pair: Pair, shown: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    top_images = unit_details.top_images
+    unit_detail = unit_details.unit_detail
 
     def meanwhile(*arguments: Any, **options: Any) -> Any:
         replaced(shown, pair)
-        return top_images(*arguments, **options)
+        return unit_detail(*arguments, **options)
 
-    monkeypatch.setattr(unit_details, "top_images", meanwhile)
+    monkeypatch.setattr(unit_details, "unit_detail", meanwhile)
     assert client.get(ADDRESSES[3]).status_code == 410
 
 

@@ -58,13 +58,14 @@ def test_active_units_have_their_evidence_beside_them(client: TestClient, pair: 
     found = client.get(f"{address}/units", params={"layer": 1, "quantile": 0.2, "images": 2}).json()["units"]
     layer = pair.results[0].layers["deep_relu"]
     assert found
-    for each in found:
-        own = layer.units.filter(quantile=0.2, unit=each["unit"]).row(0, named=True)
-        statistics = layer.statistics["units"].filter(quantile=0.2, unit=each["unit"]).collect().row(0, named=True)
-        assert (each["iou"], each["label"]) == (own["iou"], own["label"])
-        assert (each["iou_ci_low"], each["iou_ci_high"]) == (statistics["iou_ci_low"], statistics["iou_ci_high"])
-        top = layer.top.filter(unit=each["unit"]).sort("rank").head(2)
-        assert [image["image_index"] for image in each["images"]] == top["image_index"].to_list()
+    for unit in (each["summary"] for each in found):
+        own = layer.units.filter(quantile=0.2, unit=unit["unit"]).row(0, named=True)
+        statistics = layer.statistics["units"].filter(quantile=0.2, unit=unit["unit"]).collect().row(0, named=True)
+        assert (unit["iou"], unit["label"]) == (own["iou"], own["label"])
+        for name in ("iou_ci_low", "iou_ci_high"):
+            assert unit["statistics"][name] == statistics[name]
+        top = layer.top.filter(unit=unit["unit"]).sort("rank").head(2)
+        assert [image["image"] for image in unit["top_images"]] == top["image"].to_list()
 
 
 @pytest.mark.parametrize("layer", [0, 1])

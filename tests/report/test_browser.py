@@ -1,11 +1,13 @@
 """The report in a real browser, opened from disk."""
 
 import csv
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
@@ -13,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 import copy_menu
 import screenshots
 from netdissect.concepts import ConceptData
+from netdissect.config import RULES
 from netdissect.plots.overlap import REGION_COLORS
 from netdissect.report import report
 from netdissect.report.layer_tables import LayerTables, number_runs
@@ -156,8 +159,10 @@ def test_everything_is_reached_by_keys(page: Page, layer: str) -> None:
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Enter")
     expect(page.locator("[aria-current=page]")).to_have_text(f"unit {order[0]}")
+    expect(page.locator(".masks")).to_be_visible()  # the script of the page has run
     page.keyboard.press("ArrowRight")
     expect(page.locator("[aria-current=page]")).to_have_text(f"unit {int(order[0]) + 1}")
+    expect(page.locator(".masks")).to_be_visible()
     page.keyboard.press("u")
     expect(page).to_have_url(f"{layer}#unit={int(order[0]) + 1}")
     page.keyboard.press("?")
@@ -354,6 +359,15 @@ def test_on_a_phone_the_overview_shows_the_null_of_every_layer(page: Page, site:
     assert page.evaluate(cut) == 0
 
 
+def test_on_a_phone_the_categories_of_a_layer_do_not_widen_the_page(page: Page, layer: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(layer)
+    page.locator(".toggles").evaluate(
+        "all => { for (let at = 0; at < 8; at++) all.append(all.lastElementChild.cloneNode(true)); }"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_images_that_are_not_drawn_yet_leave_no_markup_on_the_page(page: Page, layer: str) -> None:
     page.add_init_script("window.IntersectionObserver = class { observe() {} unobserve() {} }")
     page.goto(layer)
@@ -389,6 +403,28 @@ def test_a_unit_leads_to_similar_units_and_the_map_of_its_layer_leads_to_it(page
     expect(page.locator(".kicker")).to_contain_text(number)
 
 
+def test_the_copy_menu_saves_counts_with_intervals_and_the_course_over_layers(
+    page: Page, site: Path, with_statistics: Result
+) -> None:
+    page.goto((site / "statistics/r0/l0/index.html").as_uri())
+    rows = json.loads(copy_menu.saved(page.get_by_role("group", name="Table of counts"), "Save JSON").read_text())
+    total = next(row for row in rows if row["name"] == "total")
+    counts = with_statistics.layers["block.1"].statistics["counts"].collect()
+    for quantile, rule in itertools.product((0.05, 0.1), RULES):
+        own = counts.filter(quantile=quantile, rule=rule, category="total").row(0, named=True)
+        for name in ("unique_detectors_ci_low", "unique_detectors_ci_high", "null_unique_detectors"):
+            assert total[f"{rule} {quantile:g} {name}"] == own[name]
+    page.goto((site / "statistics/index.html").as_uri())
+    points = json.loads(copy_menu.saved(page.locator("#depth"), "Save JSON").read_text())
+    assert [row["layer"] for row in points] == list(with_statistics.layers)
+    for row in points:
+        entry = next(
+            each for each in with_statistics.detectors() if (each.layer, each.quantile) == (row["layer"], 0.05)
+        )
+        assert row["unique_detectors"] == entry.count.unique_detectors["total"]
+    assert (points[0]["unique_detectors_ci_low"], points[0]["null_unique_detectors"]) == (1.0, 0.5)
+
+
 def test_the_copy_menu_saves_a_table_a_card_and_a_chart(page: Page, layer: str, result: Result) -> None:
     page.goto(layer.replace("index.html", "u0.html"))
     table = page.get_by_role("group", name="Table of concepts")
@@ -416,6 +452,24 @@ def test_the_copy_menu_saves_a_table_a_card_and_a_chart(page: Page, layer: str, 
     assert Axe().run(page, options={"preload": False}).response["violations"] == []
     page.keyboard.press("Escape")
     expect(opener).to_be_focused()
+    layer_units = result.layers["block.1"].units.filter(quantile=0.05)
+    intervals = json.loads(copy_menu.saved(chart, "Save JSON").read_text())
+    named = [name for name in intervals[0] if not name.startswith("iou_")]
+    for name in named:
+        own = layer_units.filter(pl.col("category").eq_missing(None if name == "no concept" else name))["iou"]
+        inside = [((row["iou_from"] <= own) & (own < row["iou_to"])).sum() for row in intervals]
+        assert [row[name] for row in intervals] == inside
+    assert sum(row[name] for row in intervals for name in named) == 8
+    bars = json.loads(copy_menu.saved(page.get_by_role("group", name="Bar graph of concepts"), "Save JSON").read_text())
+    detectors = layer_units.filter(pl.col("iou") >= 0.04).drop_nulls("label")
+    counted = dict(detectors.group_by("label").len().rows())
+    assert {row["concept"]: row["detectors"] for row in bars} == counted
+    for bar in bars:
+        assert bar["best_iou"] == detectors.filter(label=bar["concept"])["iou"].max()
+    points = json.loads(copy_menu.saved(page.locator(".unit-map"), "Save JSON").read_text())
+    labels_of = dict(layer_units.select("unit", "label").rows())
+    assert points
+    assert all(point["label"] == labels_of[point["unit"]] for point in points)
     copy_menu.open_menu(card)
     expect(page.get_by_role("menuitem", name="Save PNG")).to_be_hidden()
     expect(page.locator(".copy-menu p")).to_contain_text("netdissect serve")

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from netdissect import console_tables, plots, show_unit
 from netdissect.explorer.queries.concept_details import concept_detail, concept_page
 from netdissect.explorer.queries.requests import UnitsQuery
-from netdissect.explorer.queries.unit_details import unit_detail, unit_page
+from netdissect.explorer.queries.unit_details import unit_page
 from netdissect.explorer.run_registry import RunRegistry
 from netdissect.report.views.run_views import ConceptView, concept_views
 from netdissect.report.write import report
@@ -50,12 +50,7 @@ def shown_texts(below: Result, folder: Path) -> Iterator[str]:
     yield str(console_tables.units(below, LAYER, None))
     yield show_unit(below, LAYER, UNIT)._repr_html_()
     runs = RunRegistry.open(below)
-    run = next(iter(runs))
     label = below.layers[LAYER].units.filter(unit=UNIT)["label"][0]
-    yield " ".join(each.iou_text for each in unit_page(run, 0, UnitsQuery(q=str(UNIT), images=0)).units)
-    detail = unit_detail(run, 0, UNIT, None, None)
-    yield detail.summary.iou_text
-    yield detail.scores[0].iou_text
     yield " ".join(each.iou_text for each in concept_detail(runs, concepts_of(runs), label, None, 50).units)
 
 

@@ -117,7 +117,7 @@ def test_the_explorer_runs_an_image_through_each_network_of_the_demo(made, folde
             unit, image, maximum = top.select("unit", "image_index", "max_activation").row(0)
             processed = client.post(f"/api/runs/{run}/images/{image}/inference").json()
             values = client.get(f"/api/runs/{run}/inference/{processed['id']}/units?layer=4&limit=200").json()["units"]
-            assert {each["unit"]: each["value"] for each in values}[unit] == pytest.approx(maximum, rel=1e-5)
+            assert {each["summary"]["unit"]: each["value"] for each in values}[unit] == pytest.approx(maximum, rel=1e-5)
 
 
 def test_a_network_file_of_the_demo_is_a_network_of_every_command(made, folder):

@@ -18,7 +18,7 @@ from netdissect.explorer.networks.run_network import unavailable_reason
 from netdissect.explorer.queries.image_details import image_detail
 from netdissect.explorer.queries.requests import ImageQuery, LayerPageQuery, MatchQuery
 from netdissect.explorer.queries.segmentations import segmentation_detail
-from netdissect.explorer.queries.unit_details import check_unit, mask_level, select_units
+from netdissect.explorer.queries.unit_details import check_unit, select_units, shown_level
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
 from netdissect.plots.example_images import read_labels
 from netdissect.report.drawing.concept_scripts import concept_script
@@ -183,15 +183,12 @@ class LiveReport:
 
     def image_answer(self, run: OpenRun, image: ProcessedImage, query: ImageQuery, *, classifier: bool) -> str:
         """Return the parts of the page about an image: its segments and the units active in it."""
-        detail = image_detail(run, image, query.model_copy(update={"images": 0}))
+        detail = image_detail(run, image, query.model_copy(update={"images": ACTIVE_IMAGES}))
         segmentation = segmentation_detail(run, image, query)
         with self._lock:
             level, slider = self._level(run.numbered.index, query.layer, query.quantile, None)
-            units = [each.unit for each in detail.units]
-            tables = LayerTables(run.numbered, query.layer, level, units)
-            cards = [(each, unit_view(tables, each.unit, ACTIVE_IMAGES)) for each in detail.units]
             return self.pages.render(
-                "image_answer.html.j2", "image", detail=detail, segmentation=segmentation, cards=cards, slider=slider,
+                "image_answer.html.j2", "image", detail=detail, segmentation=segmentation, slider=slider,
                 layer=self._views[run.numbered.index].layers[query.layer], limit=level.min_iou, classifier=classifier,
             )  # fmt: skip
 
@@ -240,12 +237,8 @@ class LiveReport:
     ) -> tuple[Level, QuantileSlider]:
         """Return the quantile and limit of a page, and the slider at this quantile."""
         opened = self._open[run]
-        layer = opened.layer(index)
-        masks, thresholds = mask_level(opened, layer, quantile)
-        limit = run_min_iou(opened.result, layer.info.name, min_iou)
-        own = masks.quantile == masks.measured
-        level = Level(masks.measured, limit, None if own else thresholds.values)
-        low, high = opened.curves(layer).range
+        level, masks, _ = shown_level(opened, index, quantile, min_iou)
+        low, high = opened.curves(opened.layer(index)).range
         return level, QuantileSlider(low, high, opened.result.info.config.protocol.quantiles, masks.note)
 
     def _charts(self, run: int, index: int) -> dict[str, Markup]:

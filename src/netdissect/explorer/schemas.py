@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from netdissect.config import Rule
+from netdissect.report.views.unit_views import UnitDetail, UnitView
 
 State = Literal["detector", "below", "dead"]
 Change = Literal["gained", "lost", "kept", "absent"]
@@ -75,30 +76,6 @@ class LayerCountsResponse(Response):
     counts: tuple[CountsResponse, ...]
 
 
-class TopImage(Response):
-    """One of the images on which a unit is most active."""
-
-    rank: int
-    image_index: int = Field(description="Index of the image in the data set, from 0.")
-    image: str = Field(description="File name of the image.")
-    max_activation: float
-    url: str = Field(description="Address of the thumbnail.")
-    outline: str = Field(description="Where the unit is active: an SVG path in `view_box`, rule evenodd.")
-    view_box: str = Field(description="The box of `outline`, as SVG writes it: two units for each pixel of a mask.")
-
-
-class UnitSummary(Response):
-    """One unit, with its label at one of the run's quantiles."""
-
-    unit: int
-    label: str | None
-    category: str | None
-    iou: float
-    iou_text: str = Field(description=IOU_TEXT)
-    state: State
-    images: tuple[TopImage, ...]
-
-
 class MaskLevel(Response):
     """The quantile of the masks."""
 
@@ -129,24 +106,7 @@ class UnitPage(Response):
     bar_end: float = Field(description="IoU at which the bars of the layer's units end: beyond each of them.")
     total: int = Field(description="Number of units that match.")
     offset: int
-    units: tuple[UnitSummary, ...]
-
-
-class ConceptScore(Response):
-    """One unit and one concept."""
-
-    concept: str
-    category: str
-    iou: float
-    iou_text: str = Field(description=IOU_TEXT)
-    max_attainable_iou: float = Field(
-        description="Upper bound of the IoU with the concept at this quantile, for any unit."
-    )
-    mask_attainable_iou: float = Field(description="Upper bound of the IoU with the concept, for a mask of this size.")
-    intersection: int
-    mask_pixels: int
-    concept_pixels: int
-    metrics: dict[str, float] = Field(description="Extra metrics, such as auroc, if the run measured them.")
+    units: tuple[UnitView, ...]
 
 
 class Threshold(Response):
@@ -164,15 +124,10 @@ class UnitDetailResponse(Response):
     run: str
     layer: int
     layer_name: str
-    summary: UnitSummary
     masks: MaskLevel
     threshold: Threshold
-    max_activation: float
-    statistics: dict[str, float] = Field(
-        description="Statistics of the label, if the run measured them: iou_ci_low, stability, p_value and others."
-    )
-    metric_titles: dict[str, str] = Field(description="Titles of the extra metrics, by their name in `scores`.")
-    scores: tuple[ConceptScore, ...] = Field(description="In descending order of IoU.")
+    summary: UnitView
+    detail: UnitDetail
 
 
 class ConceptSummary(Response):
@@ -244,20 +199,12 @@ class ProcessedImageResponse(Response):
 class ActiveUnit(Response):
     """A unit that is active in an image."""
 
-    unit: int
-    label: str | None
-    category: str | None
-    state: State
-    iou: float
-    iou_text: str = Field(description=IOU_TEXT)
-    iou_ci_low: float | None = Field(description="Limits of the confidence interval; null: the run has none.")
-    iou_ci_high: float | None
+    summary: UnitView
     value: float = Field(description="Its largest activation in the image, or its activation at the point.")
     share_above: float = Field(description="Share of its activations over the data set above `value`.")
     area: float = Field(description="Share of the image in which it is active.")
     outline: str = Field(description="Where it is active: an SVG path in `view_box`, rule evenodd.")
     view_box: str = Field(description="The box of `outline`, as SVG writes it: two units for each pixel of a mask.")
-    images: tuple[TopImage, ...] = Field(description="Top images of the unit, the evidence for its label.")
 
 
 class ActiveConcept(Response):
@@ -344,12 +291,20 @@ class Matching(Response):
     pairs: tuple[MatchedUnits, ...] = Field(description="Highest correlation first.")
 
 
+class RatedImage(Response):
+    """An image that a rater sees."""
+
+    url: str = Field(description="Address of the image.")
+    size: tuple[int, int] = Field(description="Height and width of the grid of the mask.")
+    unit: str | None = Field(description="Where the unit is active: an SVG path, two units for each pixel of the mask.")
+
+
 class RatingItem(Response):
     """What a rater sees: never an IoU."""
 
     item: int = Field(description="Index in this rater's order.")
     phrase: str
-    images: tuple[TopImage, ...]
+    images: tuple[RatedImage, ...]
 
 
 class RatingSession(Response):

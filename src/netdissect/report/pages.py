@@ -22,6 +22,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -29,6 +30,7 @@ from netdissect import plots
 from netdissect.counted import counted
 from netdissect.plots.overlap import REGION_COLORS
 from netdissect.report import urls
+from netdissect.report.drawing import chart_values
 from netdissect.report.drawing.inline_svg import firing_map_svg, histogram_svg, unit_map_svg
 from netdissect.report.formulas.formula_views import formula_view
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
@@ -125,7 +127,8 @@ class Pages:
         figure = plots.depth(
             [run.result for run in self.runs], names=[run.name for run in self.runs], width=DEPTH_WIDTH
         )
-        drawn = chart(figure, "Unique detectors of each layer, in order of execution, for each run.")
+        values = chart_values.depth_values(self.runs)
+        drawn = chart(figure, "Unique detectors of each layer, in order of execution, for each run.", values)
         for number, ink in enumerate(plots.RUN_COLORS[1:], 1):
             drawn = Markup(drawn.replace(ink.lower(), f"var(--run-{number})"))  # noqa: S704
         return drawn
@@ -192,18 +195,23 @@ class Pages:
     def charts(self, tables: LayerTables, view: LayerView) -> dict[str, Markup]:
         """Draw the charts of a layer's page: iou, and bars, sensitivity and map where there is something to draw."""
         result = tables.run.result
-        charts = {"iou": chart(plots.iou(result, layer=tables.name), "Distribution of IoU over the units.")}
+        values = chart_values.iou_values(tables)
+        charts = {"iou": chart(plots.iou(result, layer=tables.name), "Distribution of IoU over the units.", values)}
         if view.detectors:
             root = urls.root_of(view.url)
             links = {name: root + urls.concept(index) for name, index in self.concept_indices.items()}
             figure = plots.bars(result, layer=tables.name, links=links)
-            drawn = chart(figure, "Bar graph: number of units that detect each concept, grouped by category.")
+            values = chart_values.bars_values(tables)
+            drawn = chart(figure, "Bar graph: number of units that detect each concept, grouped by category.", values)
             for name, url in links.items():
                 drawn = Markup(drawn.replace(f'<a href="{url}">', Markup(_LINK).format(url, name, name)))  # noqa: S704
             charts["bars"] = drawn
         if "sensitivity" in tables.layer.statistics:
             figure = plots.sensitivity(result, tables.name)
-            charts["sensitivity"] = chart(figure, "Detectors and unique detectors as functions of the IoU limit.")
+            values = chart_values.sensitivity_values(tables)
+            charts["sensitivity"] = chart(
+                figure, "Detectors and unique detectors as functions of the IoU limit.", values
+            )
         unit_map = unit_map_svg(tables)
         if unit_map is not None:
             charts["map"] = Markup(self.render("unit_map.html.j2", view.url, map=unit_map))  # noqa: S704 - a template
@@ -240,7 +248,12 @@ def environment(live: Path | None = None) -> Environment:
         loader=FileSystemLoader([TEMPLATES, *([live] if live else [])]), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
-    templates.filters |= {"number": lambda value: f"{value:,}", "counted": counted, "limit": limit_number}
+    templates.filters |= {
+        "number": lambda value: f"{value:,}",
+        "counted": counted,
+        "limit": limit_number,
+        "options": options,
+    }
     templates.globals |= {
         "region_colors": REGION_COLORS,
         "live": live is not None, "urls": urls, "data_name": data_name,
@@ -262,6 +275,17 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.0f} %" if share >= 10 or share == 0 else f"{share:.2g} %"
 
 
+def options(text: str) -> Markup:
+    """Return a text whose options of commands are not broken over two lines.
+
+    >>> options("no permutation null: --permutations 100")
+    Markup('no permutation null: <code class="option">--permutations 100</code>')
+    """
+    parts = re.split(r"(--[a-z-]+(?: \d+)?)", text)
+    return Markup("").join(Markup('<code class="option">{}</code>').format(part) if at % 2 else part
+                           for at, part in enumerate(parts))  # fmt: skip
+
+
 def data_name(info: RunInfo) -> str:
     """Return the name of a run's data set: that of its folder."""
     return PurePath(info.data.root).name
@@ -279,7 +303,7 @@ def script() -> str:
     return f"{text}globalThis.definitions = {json.dumps(definitions)};\n"
 
 
-def chart(figure: Figure, description: str) -> Markup:
+def chart(figure: Figure, description: str, values: chart_values.Columns | None = None) -> Markup:
     """Return a figure as SVG for a page, in the colors of its light or dark scheme.
 
     Parameters
@@ -288,14 +312,17 @@ def chart(figure: Figure, description: str) -> Markup:
         From `netdissect.plots`.
     description
         Text alternative for screen readers.
+    values
+        What the copy menu saves; None: nothing.
     """
     text = plots.svg(figure)
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
     text = _drop_unused_ids(_page_inks(text)).replace("xlink:href", "href").replace(' target="_blank"', "")
     role = "group" if "<a href" in text else "img"
+    held = f" data-values='{htmlsafe_json_dumps(values)}'" if values else ""
     # matplotlib escapes the names that it writes.
-    return Markup(text.replace("<svg", f'<svg role="{role}" aria-label="{description}"', 1))  # noqa: S704
+    return Markup(text.replace("<svg", f'<svg role="{role}" aria-label="{description}"{held}', 1))  # noqa: S704
 
 
 def _page_inks(text: str) -> str:

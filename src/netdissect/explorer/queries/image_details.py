@@ -9,13 +9,12 @@ import polars as pl
 from netdissect.explorer.active_units import Maps, active_units
 from netdissect.explorer.inference import ProcessedImage
 from netdissect.explorer.queries.requests import ImageQuery
-from netdissect.explorer.queries.unit_details import labeled_units, mask_level, top_images
+from netdissect.explorer.queries.unit_details import labeled_units, shown_level
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import ActiveConcept, ActiveUnit, ImageDetail, ProcessedImageResponse
 from netdissect.plots.outlines import MaskGrid, mask_path, view_box
-from netdissect.result import LayerResult
-from netdissect.result.queries import run_min_iou
-from netdissect.scoring.number_text import iou_text
+from netdissect.report.layer_tables import LayerTables
+from netdissect.report.views.unit_views import unit_view
 
 
 def processed_image(run: OpenRun, image: ProcessedImage) -> ProcessedImageResponse:
@@ -32,7 +31,7 @@ def image_detail(run: OpenRun, image: ProcessedImage, query: ImageQuery) -> Imag
     units have different scales.
     """
     layer = run.layer(query.layer)
-    level, thresholds = mask_level(run, layer, query.quantile)
+    level, masks_level, thresholds = shown_level(run, query.layer, query.quantile)
     masks = MaskGrid.of(run.result.info, layer)
     maps = image.maps[layer.info.name]
     active = active_units(maps, thresholds.values, masks, query.point, image.label_size)
@@ -40,42 +39,29 @@ def image_detail(run: OpenRun, image: ProcessedImage, query: ImageQuery) -> Imag
     units = active.units.tolist()
     shares = [curves.share_above(unit, float(value)) for unit, value in zip(units, active.values, strict=True)]
     order = sorted(range(len(units)), key=lambda index: (shares[index], -active.areas[index], units[index]))
-    labels = labeled_units(run, layer, level.measured, None)
-    intervals = _intervals(layer, level.measured)
-    limit = run_min_iou(run.result, layer.info.name)
+    labels = labeled_units(run, layer, level.quantile, None)
+    listed = order[: query.limit]
+    tables = LayerTables(run.numbered, query.layer, level, [units[index] for index in listed])
     shown = tuple(
         ActiveUnit(
-            **labels.row(units[index], named=True),
-            iou_text=iou_text(labels["iou"][units[index]], limit),
-            **dict(zip(("iou_ci_low", "iou_ci_high"), intervals.get(units[index], (None, None)), strict=True)),
+            summary=unit_view(tables, units[index], query.images),
             value=float(active.values[index]),
             share_above=shares[index],
             area=float(active.areas[index]),
             outline=mask_path(masks.mask(maps[units[index]], thresholds.values[units[index]], image.label_size)),
             view_box=view_box(masks.size(image.label_size)),
-            images=top_images(run, layer, units[index], float(thresholds.values[units[index]]), query.images),
         )
-        for index in order[: query.limit]
+        for index in listed
     )
     return ImageDetail(
         image=processed_image(run, image),
         layer=query.layer,
-        masks=level,
+        masks=masks_level,
         point=query.point,
         active=len(units),
         units=shown,
         concepts=_concepts(labels, units, thresholds.values, maps, partial(masks.values, labels=image.label_size)),
     )
-
-
-def _intervals(layer: LayerResult, quantile: float) -> dict[int, tuple[float | None, float | None]]:
-    """Return the confidence interval of each unit's IoU; empty if the run has none."""
-    names = ["unit", "iou_ci_low", "iou_ci_high"]
-    table = layer.statistics.get("units")
-    if table is None or not set(names) <= set(table.collect_schema().names()):
-        return {}
-    rows = table.filter(pl.col("quantile") == quantile).select(names).collect().iter_rows()
-    return {unit: (low, high) for unit, low, high in rows}
 
 
 def _concepts(

@@ -2,46 +2,35 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from netdissect.concepts import Size
 from netdissect.config import RULES
 from netdissect.errors import RequestError
 from netdissect.explorer.networks.run_network import unavailable_reason
-from netdissect.explorer.queries.requests import MOST_IMAGES, UnitsQuery
+from netdissect.explorer.queries.requests import UnitsQuery
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import (
-    ConceptScore,
     CountsResponse,
     LayerCountsResponse,
     LayerSummary,
     MaskLevel,
     RunSummary,
     Threshold,
-    TopImage,
     UnitDetailResponse,
     UnitPage,
-    UnitSummary,
 )
 from netdissect.explorer.threshold_curves import Thresholds, nearest
 from netdissect.plots.category_colors import category_colors
-from netdissect.plots.outlines import MaskGrid, mask_path, view_box
 from netdissect.report import urls
-from netdissect.report.layer_tables import known
+from netdissect.report.layer_tables import LayerTables, Level
+from netdissect.report.views.masked_images import PAGE_IMAGES
+from netdissect.report.views.unit_views import unit_detail, unit_view
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.result.queries import bar_end, run_min_iou
-from netdissect.result.summary import Q_VALUES, reports_q_values
 from netdissect.scoring import count_detectors, passes
-from netdissect.scoring.metrics import measured_metrics
-from netdissect.scoring.number_text import iou_text
 
-STATISTICS = (
-    "iou_ci_low", "iou_ci_high", "stability", "selection_iou", "heldout_iou", "p_value", "q_value_bh", "q_value_by",
-    "null_iou_p95",
-)  # fmt: skip
 SORTS = {"iou": ("iou", True), "unit": ("unit", False), "label": ("label", False)}
 
 
@@ -119,26 +108,30 @@ def labeled_units(run: OpenRun, layer: LayerResult, measured: float, min_iou: fl
     return units.select("unit", "label", "category", "iou", state.alias("state"))
 
 
-def unit_page(run: OpenRun, index: int, query: UnitsQuery) -> UnitPage:
-    """Return the units of a layer that match a query, with the masks of their top images."""
+def shown_level(
+    run: OpenRun, index: int, quantile: float | None, min_iou: float | None = None
+) -> tuple[Level, MaskLevel, Thresholds]:
+    """Return the quantile and limit at which a page shows a layer, its level of masks, and its thresholds."""
     layer = run.layer(index)
-    level, thresholds = mask_level(run, layer, query.quantile)
-    units = select_units(run, layer, level.measured, query)
-    page = units.slice(query.offset, query.limit)
-    limit = run_min_iou(run.result, layer.info.name, query.min_iou)
+    masks, thresholds = mask_level(run, layer, quantile)
+    limit = run_min_iou(run.result, layer.info.name, min_iou)
+    own = masks.quantile == masks.measured
+    return Level(masks.measured, limit, None if own else thresholds.values), masks, thresholds
+
+
+def unit_page(run: OpenRun, index: int, query: UnitsQuery) -> UnitPage:
+    """Return the units of a layer that match a query, as on the page of the layer."""
+    level, masks, _ = shown_level(run, index, query.quantile, query.min_iou)
+    layer = run.layer(index)
+    matching = select_units(run, layer, level.quantile, query)["unit"]
+    chosen = matching.slice(query.offset, query.limit).to_list()
+    tables = LayerTables(run.numbered, index, level, chosen)
     return UnitPage(
-        masks=level,
-        bar_end=bar_end(run.result, layer.info.name, level.measured, limit),
-        total=len(units),
+        masks=masks,
+        bar_end=bar_end(run.result, layer.info.name, level.quantile, level.min_iou),
+        total=len(matching),
         offset=query.offset,
-        units=tuple(
-            UnitSummary(
-                **row,
-                iou_text=iou_text(row["iou"], limit),
-                images=top_images(run, layer, row["unit"], float(thresholds.values[row["unit"]]), query.images),
-            )
-            for row in page.iter_rows(named=True)
-        ),
+        units=tuple(unit_view(tables, unit, query.images) for unit in chosen),
     )
 
 
@@ -158,32 +151,10 @@ def select_units(run: OpenRun, layer: LayerResult, measured: float, query: Units
     return units.sort([column, "iou", "unit"], descending=[descending, True, False], nulls_last=True)
 
 
-def top_images(run: OpenRun, layer: LayerResult, unit: int, threshold: float, images: int) -> tuple[TopImage, ...]:
-    """Return the top images of a unit, with the outlines of its masks at a threshold."""
-    rows = layer.top.filter(pl.col("unit") == unit, pl.col("rank") < images).sort("rank").to_dicts()
-    grid = MaskGrid.of(run.result.info, layer)
-    sizes = [Size(row["label_height"], row["label_width"]) for row in rows]
-    masks = [
-        grid.mask(layer.top_maps[unit, row["rank"]], threshold, size) for row, size in zip(rows, sizes, strict=True)
-    ]
-    return tuple(
-        TopImage(
-            rank=row["rank"],
-            image_index=row["image_index"],
-            image=row["image"],
-            max_activation=row["max_activation"],
-            url=f"/{urls.image(run.numbered.data_index, row['image_index'])}",
-            outline=mask_path(mask),
-            view_box=view_box(Size(*mask.shape)),
-        )
-        for row, mask in zip(rows, masks, strict=True)
-    )
-
-
-def unit_detail(
+def unit_response(
     run: OpenRun, index: int, unit: int, quantile: float | None, min_iou: float | None
 ) -> UnitDetailResponse:
-    """Return one unit in full.
+    """Return one unit in full, as on its page.
 
     Raises
     ------
@@ -192,57 +163,18 @@ def unit_detail(
     """
     layer = run.layer(index)
     check_unit(layer.info, unit)
-    level, thresholds = mask_level(run, layer, quantile)
-    limit = run_min_iou(run.result, layer.info.name, min_iou)
-    row = labeled_units(run, layer, level.measured, min_iou).row(unit, named=True)
-    scores = layer.lazy_scores.filter(
-        pl.col("quantile") == level.measured, pl.col("unit") == unit, pl.col("iou") > 0
-    ).select(
-        pl.col("concept").cast(pl.String), pl.col("category").cast(pl.String), "iou", "max_attainable_iou",
-        "mask_attainable_iou", "intersection", "mask_pixels", "concept_pixels",
-    )  # fmt: skip
-    ranked = scores.sort("iou", descending=True, maintain_order=True).collect().to_dicts()
-    metrics = _metrics(layer, unit, level.measured)
-    max_activation = layer.thresholds.filter(pl.col("unit") == unit)["max_activation"][0]
+    level, masks, thresholds = shown_level(run, index, quantile, min_iou)
+    tables = LayerTables(run.numbered, index, level, [unit])
     value, low, high = (float(values[unit]) for values in (thresholds.values, thresholds.low, thresholds.high))
     return UnitDetailResponse(
         run=run.id,
         layer=index,
         layer_name=layer.info.name,
-        summary=UnitSummary(
-            **row,
-            iou_text=iou_text(row["iou"], limit, digits=4),
-            images=top_images(run, layer, unit, value, MOST_IMAGES),
-        ),
-        masks=level,
+        masks=masks,
         threshold=Threshold(value=value, low=low, high=high, exact=bool(thresholds.exact[unit])),
-        max_activation=max_activation,
-        statistics=_statistics(run.result, layer, unit, level.measured),
-        metric_titles={metric.name: metric.short for metric in measured_metrics(metrics.values())},
-        scores=tuple(
-            ConceptScore(**row, iou_text=iou_text(row["iou"], limit, digits=4), metrics=metrics.get(row["concept"], {}))
-            for row in ranked
-        ),
+        summary=unit_view(tables, unit, PAGE_IMAGES),
+        detail=unit_detail(tables, unit),
     )
-
-
-def _statistics(result: Result, layer: LayerResult, unit: int, quantile: float) -> dict[str, float]:
-    rows = _statistics_rows(layer, "units", unit, quantile)
-    unreported = () if reports_q_values(result, layer.info.name) else Q_VALUES
-    return {name: rows[0][name] for name in STATISTICS if name in rows[0] and name not in unreported} if rows else {}
-
-
-def _metrics(layer: LayerResult, unit: int, quantile: float) -> dict[str, dict[str, float]]:
-    """Return the extra metrics of a unit's leading concepts, by concept."""
-    rows = _statistics_rows(layer, "scores", unit, quantile)
-    return {row["concept"]: {metric.name: row[metric.name] for metric in measured_metrics([row])} for row in rows}
-
-
-def _statistics_rows(layer: LayerResult, table: str, unit: int, quantile: float) -> list[dict[str, Any]]:
-    if table not in layer.statistics:
-        return []
-    rows = layer.statistics[table].filter(pl.col("quantile") == quantile, pl.col("unit") == unit).collect()
-    return [known(row) for row in rows.iter_rows(named=True)]
 
 
 def check_unit(layer: LayerInfo, unit: int) -> None:

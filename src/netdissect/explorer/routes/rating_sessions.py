@@ -6,11 +6,12 @@ from fastapi import APIRouter, Query, Response
 
 from netdissect.errors import RequestError
 from netdissect.explorer.queries.requests import RatingRequest, UndoRequest
-from netdissect.explorer.queries.unit_details import mask_level, top_images
 from netdissect.explorer.ratings import IMAGES, Item, Ratings, rating_items
 from netdissect.explorer.routes.explorer_state import Explorer, ExplorerPart, LayerQuery, RunQuery, error_responses
 from netdissect.explorer.run_registry import OpenRun
-from netdissect.explorer.schemas import RatingItem, RatingSession, RatingSummary
+from netdissect.explorer.schemas import RatedImage, RatingItem, RatingSession, RatingSummary
+from netdissect.report.layer_tables import LayerTables
+from netdissect.report.views.masked_images import top_images
 
 router = APIRouter(tags=["rating"])
 CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}, "description": "A CSV file."}}
@@ -87,6 +88,10 @@ def _session(explorer: Explorer, run: OpenRun, layer_index: int, rater: str) -> 
 
 
 def _item(run: OpenRun, layer_index: int, index: int, item: Item) -> RatingItem:
-    layer = run.layer(layer_index)
-    threshold = float(mask_level(run, layer, None)[1].values[item.unit])
-    return RatingItem(item=index, phrase=item.label, images=top_images(run, layer, item.unit, threshold, IMAGES))
+    tables = LayerTables(run.numbered, layer_index, chosen=[item.unit])
+    images = top_images(tables, item.unit, IMAGES)
+    return RatingItem(
+        item=index,
+        phrase=item.label,
+        images=tuple(RatedImage(url=image.url, size=image.size, unit=image.unit) for image in images),
+    )

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from netdissect.explorer.queries.concept_details import concept_detail, concept_page
 from netdissect.explorer.queries.requests import UnitsQuery
-from netdissect.explorer.queries.unit_details import layer_counts, run_summary, unit_detail, unit_page
+from netdissect.explorer.queries.unit_details import layer_counts, run_summary, unit_page, unit_response
 from netdissect.explorer.routes.explorer_state import (
     ExplorerPart,
     LayerNumber,
@@ -60,8 +60,8 @@ def list_units(run: Run, layer: LayerNumber, query: Annotated[UnitsQuery, Query(
 def show_unit(
     run: Run, layer: LayerNumber, unit: UnitNumber, quantile: Quantile = None, min_iou: MinIou = None
 ) -> UnitDetailResponse:
-    """Show one unit: all its top images, its threshold, and every concept with an IoU above 0."""
-    return unit_detail(run, layer, unit, quantile, min_iou)
+    """Show one unit: what its page shows."""
+    return unit_response(run, layer, unit, quantile, min_iou)
 
 
 @router.get("/api/concepts")

@@ -1,5 +1,5 @@
 // Two layers side by side: counts, scatter, concepts gained and lost, units matched by activation.
-import { $, counted, LimitSlider, requestJson, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, query, loadState, svg } from "./lib.js";
+import { $, counted, LimitSlider, requestJson, requestPage, colorOf, countsTable, el, saveState, debounce, latest, layerOptions, number, options, percent, query, loadState, svg } from "./lib.js";
 
 const NAMED = 12;
 const DIRECTIONS = [[1, 0], [-1, 0], [0, -1], [0, 1], [0.7, -0.7], [-0.7, -0.7], [0.7, 0.7], [-0.7, 0.7]];
@@ -33,16 +33,19 @@ const show = latest(async (current) => {
   const params = Object.fromEntries(["left", "left_layer", "right", "right_layer", "quantile", "rule"].map((name) => [name, form[name].value]));
   params.min_iou = limit.value;
   saveState(params);
+  nearPairs.disconnect();
   $(".pairs").replaceChildren();
   const result = await requestJson(`/api/compare${query(params)}`);
   if (!current()) return;
   const { left, right, changes } = result;
   const colors = { ...byId[left.run].colors, ...byId[right.run].colors };
+  const names = Object.fromEntries(Object.entries({ left, right }).map(([name, side]) => [name, `${byId[side.run].name}, ${side.layer_name}`]));
   $(".different-data").hidden = result.same_data;
   $(".lead").replaceChildren(el("b", {}, number(changes.gained ?? 0)), changes.gained === 1 ? " concept gained, " : " concepts gained, ", el("b", {}, number(changes.lost ?? 0)), " lost, ",
     el("b", {}, number(changes.kept ?? 0)), " kept from left to right.");
-  $(".sentences").replaceChildren(...result.sentences.map((each) => el("li", {}, each)));
-  countsTable($("table.counts"), [`${byId[left.run].name}, ${left.layer_name}`, `${byId[right.run].name}, ${right.layer_name}`],
+  $(".sentences").replaceChildren(...result.sentences.map((each) =>
+    el("li", {}, each.replace(/^(right minus left|left|right):/, (head) => head.replace(/left|right/g, (side) => names[side])))));
+  countsTable($("table.counts"), [names.left, names.right],
     [...new Set([...byId[left.run].categories, ...byId[right.run].categories]), "total"].map((name) =>
       [name, [left, right].map((side) => [side.detectors[name] ?? 0, side.unique_detectors[name] ?? 0])]), colors);
   $(".scatter").replaceChildren(scatter(result, colors));
@@ -54,6 +57,7 @@ const show = latest(async (current) => {
       el("a", { href: each.url }, each.concept),
       el("small", {}, `${each.left_iou_text ?? "–"} → ${each.right_iou_text ?? "–"}`))));
   }
+  nearPairs.observe($(".matching"));
 });
 
 function scatter(result, colors) {
@@ -82,6 +86,8 @@ function scatter(result, colors) {
       svg("title", {}, `${each.concept}: ${each.left_iou_text ?? "–"} → ${each.right_iou_text ?? "–"}`));
     drawn.append(dot);
   }
+  drawn.dataset.values = JSON.stringify(Object.fromEntries(
+    ["concept", "category", "change", "left_unit", "left_iou", "right_unit", "right_iou"].map((name) => [name, points.map((each) => each[name])])));
   drawn.append(...pointNames(points.map((each) => ({ ...each, x: x(each.left_iou), y: y(each.right_iou) })), [left, top, left + side, top + side]));
   return drawn;
 }
@@ -109,13 +115,15 @@ function pointNames(points, [west, north, east, south]) {
 
 const match = latest(async (current) => {
   const layers = Object.fromEntries(["left", "left_layer", "right", "right_layer"].map((name) => [name, form[name].value]));
-  const answer = await fetch(`/compare/matches${query(layers)}`, { headers: { Accept: "text/html" } });
-  const part = new DOMParser().parseFromString(await answer.text(), "text/html");
-  if (!current()) return;
-  if (!answer.ok) throw new Error($(".lead", part)?.textContent ?? `The server answered ${answer.status}.`);
-  $(".pairs").replaceChildren(...part.body.children);
+  const part = await requestPage(`/compare/matches${query(layers)}`).catch((problem) => problem);
+  if (current()) $(".pairs").replaceChildren(...(part instanceof Error ? [el("p", {}, part.message)] : part.body.children));
 });
-$(".match").addEventListener("click", () => match());
+// Units are matched when the reader comes near.
+const nearPairs = new IntersectionObserver((seen) => {
+  if (!seen.some((each) => each.isIntersecting)) return;
+  nearPairs.disconnect();
+  match();
+}, { rootMargin: "300px" });
 
 fill();
 limit.set(state.min_iou || byId[form.left.value].layers[form.left_layer.value].min_iou);

@@ -105,8 +105,8 @@ export const chip = (colors, category) => el("span", { className: "chip", vars: 
 export const unitAddress = (run, layer, unit) => run.layers[layer].url.replace("index.html", `u${unit}.html`);
 
 /** The mask of a unit. */
-export const maskOf = (image) => svg("svg", { viewBox: image.view_box, preserveAspectRatio: "none", "aria-hidden": "true" },
-  svg("path", { class: "u m", d: image.outline }));
+export const maskOf = ({ size: [height, width], unit }) => svg("svg", { viewBox: `0 0 ${2 * width} ${2 * height}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+  svg("path", { class: "u m", d: unit }));
 
 /** An image with the mask of a unit drawn over it. */
 export function tile(image, alt = "") {
@@ -199,6 +199,7 @@ export function countsTable(table, head, rows, colors) {
     el("tbody", {}, rows.map(([category, cells]) =>
       el("tr", { className: category === "total" ? "total" : "" },
         el("th", { scope: "row" }, category === "total" ? "total" : chip(colors, category)),
-        cells.map(([detectors, unique]) => el("td", { className: "n" }, `${number(detectors)} / `, el("b", {}, number(unique))))))),
+        cells.map(([detectors, unique]) => el("td", { className: "n", data: { values: JSON.stringify({ detectors, unique_detectors: unique }) } },
+          `${number(detectors)} / `, el("b", {}, number(unique))))))),
   );
 }

@@ -40,7 +40,7 @@ function show(result) {
   $(".rating output").textContent = `${number(result.done)} of ${number(result.total)}`;
   $(".phrase").textContent = next ? next.phrase : "All items are rated. Thank you.";
   $(".question").hidden = !next;
-  $(".gallery").replaceChildren(...(next ? next.images.map((image) => el("li", {}, tile(image, `Image ${image.rank + 1}`))) : []));
+  $(".gallery").replaceChildren(...(next ? next.images.map((image, at) => el("li", {}, tile(image, `Image ${at + 1}`))) : []));
   for (const button of $$("[data-rating]")) button.disabled = !next;
   $(".undo").disabled = !result.can_undo;
 }

@@ -14,6 +14,7 @@ from PIL import Image
 
 from netdissect.plots.outlines import enlarged
 from netdissect.report import urls
+from netdissect.report.drawing.chart_values import Columns, firing_values, histogram_values, map_values
 from netdissect.report.layer_tables import LayerTables
 
 WIDTH, HEIGHT = 480, 108
@@ -39,6 +40,8 @@ class HistogramSvg:
         Ends of the axis.
     zeros, total
         Values that are exactly 0, and all.
+    values
+        Of the bars, for the copy menu; see `netdissect.report.drawing.chart_values`.
     """
 
     below: str
@@ -48,6 +51,7 @@ class HistogramSvg:
     high: float
     zeros: int
     total: int
+    values: Columns
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,14 @@ class FiringMapSvg:
         Number of images in which the densest cell is active.
     location
         Location of that cell, in words.
+    values
+        Of all cells, for the copy menu; see `netdissect.report.drawing.chart_values`.
     """
 
     image: str
     largest: int
     location: str
+    values: Columns
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,8 @@ class UnitMapSvg:
         Images over which they are compared.
     left_out
         Units that are dead or have the same maximum on all images.
+    values
+        Of the units that are drawn, for the copy menu; see `netdissect.report.drawing.chart_values`.
     """
 
     width: float
@@ -111,6 +120,7 @@ class UnitMapSvg:
     varying: int
     images: int
     left_out: int
+    values: Columns
 
 
 def unit_map_svg(tables: LayerTables) -> UnitMapSvg | None:
@@ -142,7 +152,7 @@ def unit_map_svg(tables: LayerTables) -> UnitMapSvg | None:
     detectors = {name: tuple(drawn[name]) for name in tables.run.result.info.data.categories if name in drawn}
     return UnitMapSvg(
         MAP_WIDTH, height, detectors, others, (float(explained[0]), float(explained[1])), len(frame), int(varies.sum()),
-        co_activation.images(tables.name), int((~varies).sum()),
+        co_activation.images(tables.name), int((~varies).sum()), map_values(frame, points),
     )  # fmt: skip
 
 
@@ -167,8 +177,9 @@ def histogram_svg(bins: Sequence[Mapping[str, Any]], threshold: float) -> Histog
     zeros = sum(each["count"] for each in bins if each["bin_low"] == each["bin_high"] == 0)
     total = sum(each["count"] for each in bins)
     return HistogramSvg(
-        _bars(heights, 0, position), _bars(heights, position, WIDTH), round(position, 1), low, high, zeros, total
-    )
+        _bars(heights, 0, position), _bars(heights, position, WIDTH), round(position, 1), low, high, zeros, total,
+        histogram_values(edges, counts),
+    )  # fmt: skip
 
 
 def _bars(heights: npt.NDArray[np.float64], start: float, stop: float) -> str:
@@ -193,7 +204,7 @@ def firing_map_svg(tables: LayerTables, firing_map: Sequence[Sequence[int]], col
     row, column = np.unravel_index(int(spread.argmax()), spread.shape)
     vertical, horizontal = (3 * int(pixel) // MAP_SIDE for pixel in (row, column))
     location = f"the {('top', 'middle', 'bottom')[vertical]}, {('left', 'center', 'right')[horizontal]}"
-    return FiringMapSvg(url, int(counts.max()), location)
+    return FiringMapSvg(url, int(counts.max()), location, firing_values(firing_map))
 
 
 def _png(levels: npt.NDArray[np.uint8], color: str) -> str:

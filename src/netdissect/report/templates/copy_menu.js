@@ -2,7 +2,7 @@
 // A button is made when its item is near the screen, and the menu when it is first opened.
 "use strict";
 (() => {
-  const ITEMS = ".unit, .scroll:has(table), .all-units, figure.chart, figure.sketch, .gallery, .wall, .bands, .similar";
+  const ITEMS = ".unit, .scroll:has(thead), .all-units, figure.chart, figure.sketch, .steps-chart, .gallery, .wall, .bands, .similar";
   const text = (node) => (node?.innerText ?? "").replace(/\s+/g, " ").trim();
   const valueOf = (words) => /^-?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?$/.test(words) ? Number(words.replaceAll(",", "")) : words;
 
@@ -14,9 +14,9 @@
     const state = ["detector", "below", "dead"].find((each) => card.classList.contains(each));
     return { unit: Number(unit), label, category, iou: Number(iou), state, ...runnersUp(card) };
   }
-  // A cell of the counts holds detectors, their share and, in bold, unique detectors.
-  const cells = (cell, name) => cell.matches(".counts td:has(> b)")
-    ? [[`${name} detectors`, valueOf(cell.firstChild.textContent.trim())], [`${name} unique detectors`, valueOf(text(cell.querySelector(":scope > b")))]]
+  // A cell of the counts holds detectors and unique detectors, their intervals and nulls.
+  const cells = (cell, name) => "values" in cell.dataset
+    ? Object.entries(JSON.parse(cell.dataset.values)).map(([part, value]) => [`${name} ${part}`, value])
     : [[name, "value" in cell.dataset ? Number(cell.dataset.value) : valueOf(text(cell))]];
   function tableRows(table) {
     const heads = [...table.tHead?.rows[0]?.cells ?? []].map((cell) => cell.dataset.name ?? (text(cell) || "name"));
@@ -36,15 +36,17 @@
     const entry = tile.closest("li") ?? tile;
     return { percentile: text(tile.closest(".band")?.querySelector("b")), image: tile.querySelector("img")?.alt, name: text(entry.querySelector("b")), note: valueOf(text(entry.querySelector(":scope > small:last-child"))) };
   };
-  const markRow = (title) => {
-    const dot = title.parentNode.querySelector("circle");
-    return { name: title.textContent, ...dot && { x: dot.cx.baseVal.value, y: dot.cy.baseVal.value } };
-  };
+  // A chart holds the columns of its values.
+  function chartRows(chart) {
+    const columns = Object.entries(JSON.parse(chart?.dataset.values ?? "{}"));
+    return (columns[0]?.[1] ?? []).map((_, at) => Object.fromEntries(columns.map(([name, values]) => [name, values[at]])));
+  }
   function rowsOf(item) {
     if (item.matches(".unit")) return [cardRow(item)];
     if (item.matches(".all-units")) return allUnits(globalThis.unitRows);
     if (item.matches(".scroll")) return tableRows(item.querySelector("table"));
-    const rows = item.matches("figure") ? [...item.querySelectorAll("a > title, g > title")].map(markRow) : [...item.querySelectorAll(".tile")].map(tileRow);
+    if (item.matches("figure, .steps-chart")) return chartRows(item.dataset.values ? item : item.querySelector("[data-values]"));
+    const rows = [...item.querySelectorAll(".tile")].map(tileRow);
     const empty = Object.keys(rows[0] ?? {}).filter((key) => rows.every((row) => (row[key] ?? "") === ""));
     for (const row of rows) for (const key of empty) delete row[key];
     return rows;

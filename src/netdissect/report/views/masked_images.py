@@ -5,10 +5,11 @@ LayerTables -> top_images(), first_image(), unit_image(), error_images()
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from netdissect.concepts import Size
 from netdissect.plots.outlines import mask_path, view_box
@@ -36,7 +37,7 @@ class MaskedImage:
     unit
         Outline of the unit's mask by `netdissect.plots.outlines.mask_path`; None: not known.
     concept
-        Mask of the concept; None: not known, or no concept.
+        Mask of the concept, not in JSON; None: not known, or no concept.
     label_id
         Label id of the concept in the data set; 0: no concept.
     value
@@ -50,7 +51,7 @@ class MaskedImage:
     image: str
     size: Size
     unit: str | None = None
-    concept: ConceptMask | None = None
+    concept: Annotated[ConceptMask | None, Field(exclude=True)] = None
     label_id: int = 0
     value: float | None = None
     pixels: Mapping[str, int] = field(default_factory=dict)

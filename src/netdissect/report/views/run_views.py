@@ -23,6 +23,7 @@ from netdissect.result.schema import SMALL_DATA_ATTAINABLE
 from netdissect.result.summary import LayerFindings, findings_of_layer, headline, leading, null_note
 from netdissect.scoring import count_detectors
 
+COUNT_KEYS = ("quantile", "rule", "category")
 CANDIDATE_UNITS = 200
 """Units of each layer among which the best units of a concept are searched."""
 
@@ -34,6 +35,12 @@ class CategoryCount:
     detectors: int
     unique_detectors: int
     statistics: Mapping[str, Any]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Counts with their intervals and nulls, for the copy menu."""
+        own = {"detectors": self.detectors, "unique_detectors": self.unique_detectors}
+        return own | {name: value for name, value in self.statistics.items() if name not in COUNT_KEYS}
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,12 @@ class TrainingCourse:
     seed: int
     steps: tuple[TrainingStep, ...]
 
+    @property
+    def values(self) -> Mapping[str, Sequence[Any]]:
+        """Columns of the counts of its steps, for the copy menu."""
+        names = ("step", "detectors", "unique_detectors", "ci_low", "ci_high", "null")
+        return {name: [getattr(step, name) for step in self.steps] for name in names}
+
 
 @dataclass(frozen=True)
 class TrainingView:

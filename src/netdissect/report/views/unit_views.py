@@ -129,8 +129,6 @@ class UnitDetail:
     concepts
         Concepts with an IoU of at least `netdissect.report.layer_tables.MIN_LISTED_IOU`, best first: the columns of a
         score and its statistics.
-    metrics
-        Extra metrics that the run measured for its leading concepts: columns of `concepts`.
     other_quantiles
         Its labels at the run's other quantiles: quantile, label, iou.
     histogram
@@ -153,7 +151,6 @@ class UnitDetail:
     """
 
     concepts: tuple[Mapping[str, Any], ...]
-    metrics: tuple[Metric[Any], ...]
     other_quantiles: tuple[Mapping[str, Any], ...]
     histogram: tuple[Mapping[str, Any], ...]
     firing_map: tuple[tuple[int, ...], ...]
@@ -165,6 +162,11 @@ class UnitDetail:
     overlap: Mapping[str, int]
     previous_unit: int | None
     next_unit: int | None
+
+    @property
+    def metrics(self) -> tuple[Metric[Any], ...]:
+        """Extra metrics that the run measured for its leading concepts: columns of `concepts`."""
+        return measured_metrics(self.concepts)
 
 
 @dataclass(frozen=True)
@@ -237,11 +239,9 @@ def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> Unit
 
 def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
     """Return what a unit's own page shows in addition to `unit_view`."""
-    scores = _scores(tables, unit)
     previous_unit, next_unit = tables.units_with_page.neighbors(unit)
     return UnitDetail(
-        concepts=tuple(scores),
-        metrics=measured_metrics(scores),
+        concepts=tuple(_scores(tables, unit)),
         other_quantiles=tuple(tables.other_quantiles.get(unit, ())),
         histogram=tuple(tables.histograms.get(unit, ())),
         firing_map=_firing_map(tables, unit),
