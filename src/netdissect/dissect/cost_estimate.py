@@ -166,7 +166,7 @@ class _RunSize:
 
 def _measured(source: DissectionInputs, batches: int) -> _RunSize:
     """Dissect some batches; measure the time of each and the size of the folder."""
-    network, data, _layers, config, execution = source
+    network, data, _layers, config, execution = source[:5]
     # The images are chosen here, so the configuration must not draw among them again.
     config = config.model_copy(update=Subset()._asdict())
     selected = _select(data, batches * config.images_per_batch)

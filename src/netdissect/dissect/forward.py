@@ -1,7 +1,7 @@
 """Activations of all layers, batch by batch: from the network, or from the stores of the threshold pass."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,11 @@ from netdissect.activations import ActivationStore, Batch, image_batches
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.devices import number_format, torch_device
-from netdissect.errors import ActivationError
+from netdissect.errors import ActivationError, ConfigError
 from netdissect.models import ActivationRecorder, Layer, Network
 from netdissect.models.backends import BackendSettings
 from netdissect.models.checkpoints import missing_weights
+from netdissect.result import BackendCheck
 
 
 class Activations(NamedTuple):
@@ -49,13 +50,18 @@ class StoredMaps(Mapping[str, Tensor]):
 
 
 class DissectionInputs(NamedTuple):
-    """Everything a forward pass needs."""
+    """Everything a forward pass needs, and the check of the backend that runs it."""
 
     network: Network
     data: ConceptData
     layers: Sequence[Layer]
     config: DissectConfig
     execution: Execution
+    backend_check: BackendCheck | None = None
+
+    def with_config(self, **fields: Any) -> "DissectionInputs":
+        """Return a copy with other fields of its configuration."""
+        return self._replace(config=self.config.model_copy(update=fields))
 
 
 def forward(source: DissectionInputs, starts: range) -> Iterator[Activations]:
@@ -89,7 +95,18 @@ def recorded(source: DissectionInputs, batches: Iterable[Batch]) -> Iterator[tup
 
 
 def backend_settings(config: DissectConfig, execution: Execution) -> BackendSettings:
-    """Return what runs the forward pass of a run."""
+    """Return what runs the forward pass of a run.
+
+    Raises
+    ------
+    ConfigError
+        If it is ``auto``, and no run has chosen one.
+    """
+    if config.backend == "auto":
+        raise ConfigError(
+            "the backend 'auto' is chosen when a run begins, and was not chosen here. Expected --backend eager, "
+            "compile or onnxruntime."
+        )
     return BackendSettings(config.backend, config.images_per_batch, config.precision, execution.cache_folder)
 
 

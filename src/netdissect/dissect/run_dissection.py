@@ -18,7 +18,8 @@ import torch
 from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
-from netdissect.dissect.batch_size import find_batch_size
+from netdissect.dissect.choices.backend_choice import backend_text, with_backend
+from netdissect.dissect.choices.batch_size import find_batch_size
 from netdissect.dissect.cost_plan import CostPlan, make_plan, size_text
 from netdissect.dissect.determinism_check import with_determinism_check
 from netdissect.dissect.devices import choose_device, counts_on_device, torch_device
@@ -127,10 +128,11 @@ def open_inputs(
     execution: Execution,
     run: Path | None = None,
 ) -> DissectionInputs:
-    """Open the data set, resolve the layers and choose device and batch size: everything a forward pass needs.
+    """Open the data set, resolve the layers and choose device, batch size and backend: all a forward pass needs.
 
     The returned configuration describes the choice of images, also if the data set was opened before, and names each
-    layer, the device and the batch size. Those that are ``auto`` are the ones with which a run in the folder `run`
+    layer, the device, the batch size and the backend, which is PyTorch where another one cannot take the network. Those
+    that are ``auto`` are the ones with which a run in the folder `run`
     began, if there is one.
 
     Raises
@@ -147,9 +149,9 @@ def open_inputs(
     names = exact_patterns(layer.name for layer in layers)
     config = config.model_copy(update={"layers": names, "all_matching": False})
     source = DissectionInputs(network, data, layers, config, execution)
-    if config.batch_size != "auto":
-        return source
-    return source._replace(config=config.model_copy(update={"batch_size": find_batch_size(source)}))
+    if config.batch_size == "auto":
+        source = source.with_config(batch_size=find_batch_size(source))
+    return with_backend(source)
 
 
 def finished_run(run: Path, info: RunInfo) -> Result | None:
@@ -213,12 +215,14 @@ def fdr_limits(permutation_nulls: Mapping[str, PermutationNull]) -> dict[str, An
 
 def make_run_plan(source: DissectionInputs, work: WorkDir, progress: Progress | None = None) -> CostPlan:
     """Return the plan of a dissection; a resumed run keeps the choices with which it began."""
-    network, data, layers, config, execution = source
+    network, data, layers, config, execution = source[:5]
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.resume_plan(plan)
-    text = f"{plan}{_permutations_text(source, plan)}{_masks_text(source, plan)}"
+    text = f"{plan}{backend_text(source)}{_permutations_text(source, plan)}{_masks_text(source, plan)}"
     show_line(progress, text)
     work.log.event("planned", plan=text, network=network.name, concepts=str(data.root), threads=torch.get_num_threads())
+    if source.backend_check is not None:
+        work.log.event("checked backend", backend=config.backend, **source.backend_check.model_dump())
     return plan
 
 
