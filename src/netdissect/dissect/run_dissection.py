@@ -46,7 +46,19 @@ from netdissect.progress import Display, ShowProgress, show_line, shown
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
 from netdissect.result.summary import count_sentence, measured_count
-from netdissect.result.tables import activity_tables, concept_table, score_table, threshold_table, top_table, unit_table
+from netdissect.result.tables import (
+    activity_tables,
+    concept_table,
+    score_blocks,
+    score_table,
+    threshold_table,
+    top_table,
+    unit_table,
+)
+from netdissect.scoring import IoUCounts
+
+MOST_SCORES = 2**24
+"""Scores of a layer that are listed in memory: 1.3 GB."""
 
 
 @takes_options
@@ -181,6 +193,8 @@ def _carry_out(
     with timed("thresholds", seconds, work.log):
         collectors = two_pass.threshold_pass()
     threshold_results = {name: collector.threshold_result() for name, collector in collectors.items()}
+    for collector in collectors.values():
+        collector.release()
     with timed("counting", seconds, work.log):
         counted = two_pass.count_pass(collectors, threshold_results)
     permutation_nulls: dict[str, PermutationNull] = {}
@@ -270,7 +284,7 @@ def _layer_results(info: RunInfo, layers: Iterable[LayerCounts]) -> Iterator[Lay
             info=layer,
             thresholds=thresholds,
             units=unit_table(data, totals, counts, thresholds),
-            lazy_scores=score_table(data, totals, counts, info.config.protocol).lazy(),
+            lazy_scores=_scores(layer_counts, counts),
             top=top_table(result.image_index, result.max_activation, data),
             top_maps=result.maps,
             statistics=layer_statistics(layer_counts)
@@ -279,9 +293,23 @@ def _layer_results(info: RunInfo, layers: Iterable[LayerCounts]) -> Iterator[Lay
         )
 
 
+def _scores(layer_counts: LayerCounts, counts: IoUCounts) -> pl.LazyFrame:
+    """Make the table of scores; that of very many units, which may not fit into memory, block by block on the disk."""
+    parts = layer_counts.data, layer_counts.concept_totals, counts, layer_counts.config.protocol
+    if counts.intersection.size <= MOST_SCORES:
+        return score_table(*parts).lazy()
+    layer_counts.scratch.mkdir(exist_ok=True)
+    paths: list[Path] = []
+    for index, block in enumerate(score_blocks(*parts)):
+        paths.append(layer_counts.scratch / f"scores-{index}.parquet")
+        block.write_parquet(paths[-1])
+    return pl.scan_parquet(paths)
+
+
 def _in_memory(layer: LayerResult) -> LayerResult:
-    """Read the statistics into memory: their files are removed with the work folder."""
-    return replace(layer, statistics={name: table.collect().lazy() for name, table in layer.statistics.items()})
+    """Read all tables into memory: their files are removed with the work folder."""
+    statistics = {name: table.collect().lazy() for name, table in layer.statistics.items()}
+    return replace(layer, lazy_scores=layer.scores.lazy(), statistics=statistics)
 
 
 def _check_fields(layers: Sequence[Layer], config: DissectConfig) -> None:
