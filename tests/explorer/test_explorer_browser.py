@@ -203,6 +203,8 @@ def test_an_image_is_dissected_and_a_point_lists_the_units_active_there(page: Pa
         "input[type=file]", {"name": "x.png", "mimeType": "image/png", "buffer": image_bytes((48, 32))}
     )
     expect(page.locator(".answer .unit").first).to_be_visible()
+    own = page.locator(".tile.own path").first  # hard light of this gray leaves the image as it is
+    assert own.evaluate("path => getComputedStyle(path).fill") == "rgb(128, 128, 128)"
     segments = page.locator(".legend button").count()
     assert segments > 0
     assert page.locator(".canvas .segments path").count() == segments
@@ -299,6 +301,12 @@ def test_two_runs_are_compared_and_their_units_matched(page: Page) -> None:
         assert max(apart) > -1, (one, other)
     concepts = page.locator(".changes li").evaluate_all("all => all.map((each) => each.textContent)")
     assert any(concept.startswith(text) for text in written for concept in concepts)
+    page.evaluate(
+        "for (const each of document.querySelectorAll('.of-side option')) each.text = 'a long name of a run '.repeat(3)"
+    )
+    for width in (390, 768, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
     page.select_option("select[name=rule]", "per-category")
     expect(page).to_have_url(re.compile("rule=per-category"))
     assert page.locator(".sentences li").last.inner_text().startswith("second, deep_relu minus First run, deep_relu: ")
