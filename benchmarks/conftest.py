@@ -15,7 +15,7 @@ import torch
 
 import netdissect
 from benchmarks.process import prepared
-from netdissect.activations import batch_starts, image_batches
+from netdissect.activations import ImageReader, batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.models import ActivationRecorder, Network, resolve_layers
 
@@ -64,7 +64,7 @@ def activations(street: ConceptData, lite0: Network) -> dict[str, npt.NDArray[np
     layers = resolve_layers(lite0, ["_blocks.10", "_blocks.15"])
     parts: dict[str, list[npt.NDArray[np.float32]]] = {layer.name: [] for layer in layers}
     with ActivationRecorder(lite0, layers) as record:
-        for batch in image_batches(street, lite0.preprocessing, batch_starts(len(street), 32)):
+        for batch in ImageReader(street, lite0.preprocessing).batches(batch_starts(len(street), 32)):
             images = lite0.preprocessing.normalize(torch.from_numpy(batch.pixels))
             for name, values in record(images).items():
                 parts[name].append(values.contiguous().numpy())

@@ -4,10 +4,12 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from netdissect.caches.cache_folder import DIGESTS
 from netdissect.concepts import content_digests as contents_module
 from netdissect.concepts.content_digests import ContentDigests
 
@@ -124,12 +126,12 @@ def test_files_that_were_written_just_now_are_not_remembered(
 @pytest.mark.parametrize("content", ["", "0" * 64, "nonsense \xff", "{flipped}"])
 def test_a_damaged_memory_is_forgotten(root: Path, tmp_path: Path, later: None, content: str) -> None:
     expected = ContentDigests(root, NAMES, tmp_path / "cache").digest()
-    (path,) = (tmp_path / "cache" / "contents").iterdir()
-    digest, seal = path.read_text().split()
+    (path,) = (tmp_path / "cache").iterdir()
+    digest, seal = path.read_text().partition("\n")[0].split()
     flipped = f"{'1' if digest[0] == '0' else '0'}{digest[1:]} {seal}"
     path.write_text(content.format(flipped=flipped))
     assert ContentDigests(root, NAMES, tmp_path / "cache").digest() == expected
-    assert path.read_text().split() == [digest, seal]
+    assert path.read_text().partition("\n")[0].split() == [digest, seal]
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(root: Path, tmp_path: Path, later: None) -> None:
@@ -140,10 +142,10 @@ def test_a_cache_that_cannot_be_written_is_done_without(root: Path, tmp_path: Pa
 def test_only_the_latest_digests_are_remembered(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: None
 ) -> None:
-    monkeypatch.setattr(contents_module, "KEPT", 2)
+    monkeypatch.setattr(contents_module, "DIGESTS", replace(DIGESTS, max_files=2))
     for number in range(4):
         ContentDigests(root, (*NAMES, str(number)), tmp_path / "cache").digest()
-    assert len(list((tmp_path / "cache" / "contents").iterdir())) == 2
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_progress_tells_of_files_that_are_read_and_of_none_that_is_remembered(

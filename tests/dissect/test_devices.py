@@ -198,7 +198,7 @@ def test_float32_has_all_its_bits_and_the_settings_are_restored(word: str, root:
         net = Network("net", module, Preprocessing((SIDE, SIDE), (0.5,) * 3, (0.5,) * 3))
         data = ConceptData.open(root)
         layers = resolve_layers(net, "conv")
-        source = DissectionInputs(net, data, layers, DissectConfig(layers="conv", device="cpu"), Execution())
+        source = DissectionInputs.of(net, data, layers, DissectConfig(layers="conv", device="cpu"), Execution())
         with net.prepared(torch.device("cpu")):  # tries memory formats once
             pass
         module.seen.clear()

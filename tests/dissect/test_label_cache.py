@@ -16,6 +16,7 @@ import pytest
 
 import run_asserts
 import strategies
+from netdissect.caches.cache_folder import LABELS, CacheNote
 from netdissect.concepts import ConceptData
 from netdissect.config import PROTOCOLS, DissectConfig, Execution, Protocol, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect, label_cache
@@ -75,7 +76,7 @@ def test_permutations_read_cached_labels_in_any_order(
 def test_labels_are_read_from_the_cache_from_any_image_on(broden: Path, tmp_path: Path) -> None:
     data = ConceptData.open(broden)
     written = [ImageLabels.of(data.labels(row % len(data)), data, "once") for row in range(BLOCK + 9)]
-    with LabelCacheWriter(tmp_path / "labels-1.zip") as packer:
+    with LabelCacheWriter(tmp_path / "labels-1.zip", CacheNote()) as packer:
         for image in written:
             packer.add(image)
         packer.finish()
@@ -180,7 +181,7 @@ def test_data_that_change_during_a_run_are_not_cached(tmp_path: Path, change: Ca
 
 
 def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-40])
+    path.write_bytes(path.read_bytes()[:-400])
 
 
 def flipped(path: Path) -> None:
@@ -276,7 +277,7 @@ def test_files_used_longest_ago_give_way(broden: Path, tmp_path: Path, monkeypat
     data = ConceptData.open(broden)
 
     def write(name: str) -> int:
-        with LabelCacheWriter(tmp_path / name) as packer:
+        with LabelCacheWriter(tmp_path / name, CacheNote()) as packer:
             packer.add(ImageLabels.of(data.labels(0), data, "once"))
             packer.finish()
         return (tmp_path / name).stat().st_size
@@ -286,7 +287,7 @@ def test_files_used_longest_ago_give_way(broden: Path, tmp_path: Path, monkeypat
         path = tmp_path / f"labels-{age}.zip"
         path.write_bytes(bytes(1000))
         os.utime(path, (1e9 - age, 1e9 - age))
-    monkeypatch.setattr(label_cache, "MAX_CACHE_BYTES", size + 2000)
+    monkeypatch.setattr(label_cache, "LABELS", replace(LABELS, max_bytes=size + 2000))
     write("labels-new.zip")
     assert {path.name for path in tmp_path.iterdir()} == {"labels-new.zip", "labels-1.zip", "labels-2.zip"}
 
@@ -333,7 +334,7 @@ def test_what_a_killed_process_left_in_the_cache_is_removed_when_it_is_old(brode
 def test_a_bit_flipped_anywhere_in_a_cache_file_is_found_or_changes_nothing(broden: Path, tmp_path: Path) -> None:
     data = ConceptData.open(broden)
     path = tmp_path / "labels-1.zip"
-    with LabelCacheWriter(path) as packer:
+    with LabelCacheWriter(path, CacheNote()) as packer:
         for row in range(len(data)):
             packer.add(ImageLabels.of(data.labels(row), data, "once"))
         packer.finish()

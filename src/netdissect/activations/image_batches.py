@@ -1,4 +1,4 @@
-"""Batches of network inputs, decoded in threads ahead of the computation.
+"""Images as network inputs, in batches that threads read ahead of the computation; see `image_reader`.
 
 Batches start at multiples of the batch size by image index, also in a resumed run, so a network gets the same batches
 in each session. Pillow releases the interpreter lock while it decodes, so threads suffice.
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from netdissect.concepts import ConceptData, Size
+from netdissect.concepts import Size
 from netdissect.concepts.broden_files import named_in_index
 from netdissect.concepts.image_io import open_image
 from netdissect.config import Interpolation
@@ -54,37 +54,6 @@ class Batch(NamedTuple):
 def batch_starts(images: int, batch_size: int) -> range:
     """Return the index of the first image of each batch."""
     return range(0, images, batch_size)
-
-
-def image_batches(data: ConceptData, input_format: InputFormat, starts: range, *, workers: int = 2) -> Iterator[Batch]:
-    """Yield decoded batches in order; the next ones are decoded meanwhile.
-
-    Parameters
-    ----------
-    data
-        The data set.
-    input_format
-        The network's preprocessing.
-    starts
-        First images, from `batch_starts`; its step is the batch size.
-    workers
-        Number of decoding threads.
-
-    Raises
-    ------
-    ConceptsError
-        If an image is missing or cannot be decoded whole.
-    """
-
-    def read(start: int) -> Batch:
-        return Batch(start, read_images(data, range(start, min(start + starts.step, len(data))), input_format))
-
-    return prefetch(read, starts, workers, PREFETCHED_BATCHES)
-
-
-def read_images(data: ConceptData, image_index: Iterable[int], input_format: InputFormat) -> Pixels:
-    """Decode some images of a data set as uint8 (B, C, H, W), channels last in memory; see `read_image`."""
-    return np.stack([read_image(data.image_path(index), input_format) for index in image_index]).transpose(0, 3, 1, 2)
 
 
 def read_image(path: Path, input_format: InputFormat, *, upright: bool = False) -> Pixels:

@@ -25,6 +25,7 @@ from netdissect.cli import (
     run,
     serve,
 )
+from netdissect.cli.cache import commands as cache
 from netdissect.cli.console import console
 from netdissect.cli.interruption import spare_locks
 from netdissect.cli.process_tuning import tune_malloc, tune_openmp
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 app.add_typer(concepts.app, name="concepts", help="Build, download and inspect data sets with labeled concepts.")
 app.add_typer(experiment.app, name="experiment", help="The experiments of the paper, one command each.")
+app.add_typer(cache.app, name="cache", help="List and clear what runs keep for the next ones.")
 app.command("demo")(demo.demo)
 app.command("reproduce")(reproduce.reproduce)
 app.command("layers")(networks.layers)

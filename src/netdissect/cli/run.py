@@ -89,7 +89,10 @@ def estimate(
         _load(request), str(request.concepts), config=request.config, execution=request.execution, sample=sample
     )
     stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in cost.seconds.items())
-    screen, shares = console(), []
+    screen, shares, cached = console(), [], []
+    if request.execution.image_cache:
+        folder = request.execution.cache_folder
+        cached = [f"  images  {filesize.decimal(cost.cache_bytes)} more, packed in {_where(folder)}"]
     if one is not None:
         shares = [f"  shard   {_duration(cost.total_seconds / one.count)} each, if {one.count} run at once"]
     if ray is not None:
@@ -100,6 +103,7 @@ def estimate(
         f"  time    {_duration(cost.total_seconds)} ({stages})",
         f"  memory  {filesize.decimal(cost.memory_bytes)}, network and libraries included",
         f"  disk    {filesize.decimal(cost.disk_bytes)} at most, in {_where(out)}",
+        *cached,
         *shares,
     ):
         screen.print(line, highlight=False, soft_wrap=True)
@@ -119,7 +123,7 @@ def _one_shard(shard: str | None, ray: str | None) -> "netdissect.Shard | None":
 
 
 def _where(out: Path | None) -> str:
-    """Return the run folder, with the space that is free there."""
+    """Return a folder, by default the run folder, with the space that is free there."""
     if out is None:
         return "the run folder"
     existing = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.is_dir())

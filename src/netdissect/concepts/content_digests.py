@@ -18,13 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from netdissect.caches.cache_folder import DIGESTS, CacheNote, make_room, mark_used, new_part
 from netdissect.config import Progress
 
 CHUNK = 200  # files in one task of a thread
 THREADS = 4
 PIECE = 2**20  # bytes read at once
 SETTLED = 3 * 10**9  # ns: changes that are farther apart have different times on all file systems
-KEPT = 100  # digests in the cache
 READING = "reading files"
 """Name of the stage in progress reports."""
 PATIENCE = 2.0  # seconds before progress is reported
@@ -90,26 +90,27 @@ class ContentDigests:
         """Return the cached digest of a stamp; None: there is none, or its checksum is wrong."""
         if stamp not in self._known and self.cache is not None:
             with suppress(OSError, ValueError):
-                digest, seal = (self.cache / "contents" / stamp).read_text(encoding="ascii").split()
+                path = DIGESTS.path(self.cache, (stamp,))
+                digest, seal = path.read_text(encoding="utf-8").partition("\n")[0].split()
                 if seal == _seal(stamp, digest):
                     self._known[stamp] = digest
+                    mark_used(path)
         return self._known.get(stamp)
 
     def _remember(self, stamp: str, digest: str) -> None:
         self._known[stamp] = digest
         if self.cache is None:
             return
-        folder = self.cache / "contents"
-        part = folder / f"{stamp}.{os.getpid()}.part"
+        path = DIGESTS.path(self.cache, (stamp,))
         with suppress(OSError):  # on a full or read-only disk the files are read again next time
-            folder.mkdir(parents=True, exist_ok=True)
+            part = new_part(path)
             try:
-                part.write_text(f"{digest} {_seal(stamp, digest)}\n", encoding="ascii")
-                part.replace(folder / stamp)
+                note = CacheNote(data=str(self.root.parent.resolve()), detail=f"{len(self.names):,} files").written()
+                part.write_bytes(f"{digest} {_seal(stamp, digest)}\n".encode() + note)
+                part.replace(path)
             finally:
                 part.unlink(missing_ok=True)
-            for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
-                old.unlink()
+            make_room(DIGESTS, self.cache)
 
     def _stat_files(self) -> tuple[str, str, int]:
         """Return the stamp, a stamp that includes change times and inodes, and the time of the last change (ns)."""

@@ -58,6 +58,8 @@ class CostEstimate:
         Peak memory of the process, network and libraries included.
     disk_bytes
         Peak size of the run folder.
+    cache_bytes
+        What the image cache will take beyond what earlier runs packed; 0 without one.
     """
 
     plan: CostPlan
@@ -66,6 +68,7 @@ class CostEstimate:
     seconds: Mapping[str, float]
     memory_bytes: int
     disk_bytes: int
+    cache_bytes: int
 
     @property
     def total_seconds(self) -> float:
@@ -115,7 +118,7 @@ def _predicted(source: DissectionInputs, sample: int) -> CostEstimate:
     with TemporaryDirectory(prefix="netdissect-") as folder:
         size = source.network.preprocessing.size
         plan = make_plan(source.layers, size, len(data), config, source.execution, Path(folder))
-        stored = _stored_bytes(source._replace(data=_select(data, config.images_per_batch)), plan, Path(folder))
+        stored = _stored_bytes(_part_of(source, 1), plan, Path(folder))
     rates = {stage: many_batches.seconds_per_image(stage, batches) for stage in many_batches.reports}
     seconds = {stage: rate * len(data) for stage, rate in rates.items()}
     if config.permutations:
@@ -136,6 +139,7 @@ def _predicted(source: DissectionInputs, sample: int) -> CostEstimate:
         seconds=seconds,
         memory_bytes=_peak_memory() + max(0, plan.memory_bytes - many_batches.plan_bytes(plan)),
         disk_bytes=int(stored + other_bytes + top_bytes),
+        cache_bytes=source.images.bytes_to_pack,
     )
 
 
@@ -166,11 +170,9 @@ class _RunSize:
 
 def _measured(source: DissectionInputs, batches: int) -> _RunSize:
     """Dissect some batches; measure the time of each and the size of the folder."""
-    network, data, _layers, config, execution = source[:5]
+    network, selected, _layers, config, execution, _ = _part_of(source, batches)
     # The images are chosen here, so the configuration must not draw among them again.
     config = config.model_copy(update=Subset()._asdict())
-    selected = _select(data, batches * config.images_per_batch)
-    execution = execution.model_copy(update={"cache_folder": None})  # these images are read once
     run = _RunSize(len(selected))
     with TemporaryDirectory(prefix="netdissect-") as folder:
         out = Path(folder) / "run"
@@ -191,10 +193,14 @@ def _measured(source: DissectionInputs, batches: int) -> _RunSize:
     return run
 
 
-def _select(data: ConceptData, count: int) -> ConceptData:
-    """Select images at even distances, repeatedly if there are too few."""
+def _part_of(source: DissectionInputs, batches: int) -> DissectionInputs:
+    """Select images at even distances, repeatedly if there are too few; the cache keeps nothing of them."""
+    network, data, layers, config, execution, _ = source
+    count = batches * config.images_per_batch
     chosen = (np.arange(count) * len(data) // count) if count <= len(data) else np.arange(count) % len(data)
-    return replace(data, rows=tuple(data.rows[row] for row in chosen))
+    part = replace(data, rows=tuple(data.rows[row] for row in chosen))
+    without = execution.model_copy(update={"cache_folder": None, "image_cache": False})
+    return DissectionInputs.of(network, part, layers, config, without)
 
 
 def _stored_bytes(source: DissectionInputs, plan: CostPlan, folder: Path) -> float:

@@ -4,7 +4,6 @@ import warnings
 
 import torch
 
-from netdissect.activations import read_images
 from netdissect.dissect.devices import number_format, torch_device
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.errors import NetworkError
@@ -36,7 +35,7 @@ def with_determinism_check(source: DissectionInputs, info: RunInfo) -> RunInfo:
     device = torch_device(config.device)
     rows = sorted({0, len(data) // 2, len(data) - 1})
     preprocessing = network.preprocessing
-    pixels = read_images(data, rows, preprocessing)
+    pixels = source.images.read(rows)
     with network.prepared(device), number_format(device, config):
         difference = find_difference(
             network, source.layers, preprocessing.normalize(torch.from_numpy(pixels).to(device))

@@ -1,22 +1,21 @@
 """Activations of all layers, batch by batch: from the network, or from the stores of the threshold pass."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from netdissect.activations import ActivationStore, Batch, image_batches
+from netdissect.activations import ActivationStore, Batch, ImageReader
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.devices import number_format, torch_device
-from netdissect.errors import ActivationError, ConfigError
+from netdissect.errors import ActivationError
 from netdissect.models import ActivationRecorder, Layer, Network
 from netdissect.models.backends import BackendSettings
 from netdissect.models.checkpoints import missing_weights
-from netdissect.result import BackendCheck
 
 
 class Activations(NamedTuple):
@@ -50,18 +49,22 @@ class StoredMaps(Mapping[str, Tensor]):
 
 
 class DissectionInputs(NamedTuple):
-    """Everything a forward pass needs, and the check of the backend that runs it."""
+    """Everything a forward pass needs."""
 
     network: Network
     data: ConceptData
     layers: Sequence[Layer]
     config: DissectConfig
     execution: Execution
-    backend_check: BackendCheck | None = None
+    images: ImageReader
 
-    def with_config(self, **fields: Any) -> "DissectionInputs":
-        """Return a copy with other fields of its configuration."""
-        return self._replace(config=self.config.model_copy(update=fields))
+    @classmethod
+    def of(
+        cls, network: Network, data: ConceptData, layers: Sequence[Layer], config: DissectConfig, execution: Execution
+    ) -> Self:
+        """Add the reader of the images, which remembers what it knows of their files."""
+        cache = execution.cache_folder if execution.image_cache else None
+        return cls(network, data, layers, config, execution, ImageReader(data, network.preprocessing, cache))
 
 
 def forward(source: DissectionInputs, starts: range) -> Iterator[Activations]:
@@ -74,7 +77,7 @@ def forward(source: DissectionInputs, starts: range) -> Iterator[Activations]:
     ConfigError
         If the device does not exist here.
     """
-    batches = image_batches(source.data, source.network.preprocessing, starts, workers=source.execution.workers)
+    batches = source.images.batches(starts, workers=source.execution.workers)
     for batch, maps in recorded(source, batches):
         _check_finite(maps, batch.start, source)
         yield Activations(np.arange(batch.start, batch.start + len(batch.pixels)), maps)
@@ -95,18 +98,7 @@ def recorded(source: DissectionInputs, batches: Iterable[Batch]) -> Iterator[tup
 
 
 def backend_settings(config: DissectConfig, execution: Execution) -> BackendSettings:
-    """Return what runs the forward pass of a run.
-
-    Raises
-    ------
-    ConfigError
-        If it is ``auto``, and no run has chosen one.
-    """
-    if config.backend == "auto":
-        raise ConfigError(
-            "the backend 'auto' is chosen when a run begins, and was not chosen here. Expected --backend eager, "
-            "compile or onnxruntime."
-        )
+    """Return what runs the forward pass of a run."""
     return BackendSettings(config.backend, config.images_per_batch, config.precision, execution.cache_folder)
 
 

@@ -7,18 +7,15 @@ Decoding a label map and finding its label sets takes five times as long as read
 digest of its inputs, is complete or absent, and may be deleted at any time.
 """
 
-import hashlib
 import io
 import struct
-import time
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import accumulate, chain, groupby, pairwise
+from itertools import chain, groupby, pairwise
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.activations import PREFETCHED_BATCHES, prefetch
+from netdissect.caches.cache_folder import LABELS, OTHER_FOLDER, CacheNote, make_room, mark_used, new_part
 from netdissect.concepts import ConceptData
 from netdissect.concepts.label_sets import LabelSetMap
 from netdissect.config import Protocol
 from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.errors import ConceptsError
-from netdissect.paths import check_regular
 from netdissect.scoring import ImageLabels
 
 Ints = npt.NDArray[np.int64]
@@ -39,35 +36,15 @@ LabelIds = npt.NDArray[np.int32]
 
 BLOCK = 8  # images; reading a single image, as the permutation test does, takes twice as long as its label maps
 FORMAT = 1
-MAX_CACHE_BYTES = 4 * 2**30  # bytes of all files; the least recently used are deleted
 COMPRESSION_LEVEL = 1  # level of deflate; higher levels take several times as long and save a tenth of the size
 DTYPES = (np.int64, np.int32, np.int64, np.int32, np.int32, np.int64, np.int64, np.int64, np.int64)
 # RuntimeError: after a flipped bit a member seems encrypted or of an unknown compression.
 DAMAGE_ERRORS = (OSError, ValueError, EOFError, LookupError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
-DAY = 24 * 60 * 60.0
 
 
-def cache_file_name(data: ConceptData, protocol: Protocol) -> str:
-    """Return the file name of the labels of all images under a protocol."""
-    inputs = (FORMAT, BLOCK, data.digest, protocol.duplicates, protocol.segmentation_size)
-    return f"labels-{hashlib.sha256(repr(inputs).encode()).hexdigest()[:32]}.zip"
-
-
-def is_readable(path: Path) -> bool:
-    """Return whether a cache file exists; warn if this user cannot read it."""
-    try:
-        check_regular(path)
-        with path.open("rb"):
-            return True
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        warnings.warn(
-            f"{path} cannot be read ({error.strerror}): label maps are decoded instead. Name a cache folder of your "
-            "own (XDG_CACHE_HOME, Execution.cache_folder), or run without one (--cache-folder none).",
-            stacklevel=2,
-        )
-        return False
+def cache_file(folder: Path, data: ConceptData, protocol: Protocol) -> Path:
+    """Return the file of the labels of all images under a protocol."""
+    return LABELS.path(folder, (FORMAT, BLOCK, data.digest, protocol.duplicates, protocol.segmentation_size))
 
 
 def read_cached_labels(path: Path, rows: Sequence[int], data: ConceptData) -> Iterator[ImageLabels]:
@@ -91,8 +68,7 @@ def read_cached_labels(path: Path, rows: Sequence[int], data: ConceptData) -> It
 
             blocks = ((number, list(requested)) for number, requested in groupby(rows, key=lambda row: row // BLOCK))
             yield from chain.from_iterable(prefetch(read, blocks, 1, PREFETCHED_BATCHES))
-        with suppress(OSError):  # in a folder that is read-only for this user
-            path.touch()  # used just now
+        mark_used(path)
     except DAMAGE_ERRORS as error:
         raise ConceptsError(
             f"{path} is damaged ({error}). Expected labels that an earlier run wrote: delete this file, only a "
@@ -101,22 +77,21 @@ def read_cached_labels(path: Path, rows: Sequence[int], data: ConceptData) -> It
 
 
 def write_through(
-    path: Path, images: Iterable[ImageLabels], total: int, unchanged: Callable[[], bool], log: RunLog
+    path: Path, images: Iterable[ImageLabels], note: CacheNote, unchanged: Callable[[], bool], log: RunLog
 ) -> Iterator[ImageLabels]:
-    """Yield the labels of all `total` images and write them to the cache if the data are `unchanged` at the end."""
-    with LabelCacheWriter(path) as writer:
+    """Yield the labels of all images and write them to the cache if the data are `unchanged` at the end."""
+    with LabelCacheWriter(path, note) as writer:
         if writer.failure is not None:
             warnings.warn(
                 f"{path.parent} cannot be written ({writer.failure.strerror}): labels are not cached for the next "
-                "run. Name a cache folder of your own (XDG_CACHE_HOME, Execution.cache_folder), or say "
-                "--cache-folder none.",
+                f"run. {OTHER_FOLDER}",
                 stacklevel=2,
             )
         for number, image in enumerate(images, 1):
             writer.add(image)
-            if number == total and unchanged():
+            if number == note.images and unchanged():
                 writer.finish()
-            if number == total and writer.failure is not None:
+            if number == note.images and writer.failure is not None:
                 log.event("labels were not cached", path=str(path), reason=str(writer.failure))
             yield image
 
@@ -128,6 +103,8 @@ class LabelCacheWriter:
     ----------
     path
         The file. It exists once all images of the data set were added and `finish` was called.
+    note
+        What lists of the cache show.
 
     Attributes
     ----------
@@ -135,16 +112,15 @@ class LabelCacheWriter:
         Why there will be no file; None: no error so far.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, note: CacheNote) -> None:
         self.failure: OSError | None = None
         self._path = path
         self._waiting: list[ImageLabels] = []
         self._blocks = 0
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as file:
-                self._part = Path(file.name)
+            self._part = new_part(path)
             self._file = zipfile.ZipFile(self._part, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL)
+            self._file.comment = note.written()
         except OSError as error:
             self.failure = error
 
@@ -175,13 +151,7 @@ class LabelCacheWriter:
         try:
             self._file.close()
             self._part.replace(self._path)
-            for leftover in self._path.parent.glob("labels-*.part"):
-                if leftover.stat().st_mtime < time.time() - DAY:  # of a process that was killed
-                    leftover.unlink()
-            files = sorted(self._path.parent.glob("labels-*.zip"), key=lambda path: path.stat().st_mtime, reverse=True)
-            for path, size in zip(files, accumulate(path.stat().st_size for path in files), strict=True):
-                if size > MAX_CACHE_BYTES:
-                    path.unlink()
+            make_room(LABELS, self._path.parent)
         except OSError as error:
             self._abandon(error)
 

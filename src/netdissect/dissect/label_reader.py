@@ -6,9 +6,10 @@ from itertools import chain
 from pathlib import Path
 
 from netdissect.activations import PREFETCHED_BATCHES, prefetch
+from netdissect.caches.cache_folder import CacheNote, is_readable
 from netdissect.concepts import ConceptData, Labels, Size
 from netdissect.config import Protocol
-from netdissect.dissect.label_cache import cache_file_name, is_readable, read_cached_labels, write_through
+from netdissect.dissect.label_cache import cache_file, read_cached_labels, write_through
 from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.errors import ConceptsError
 from netdissect.scoring import ImageLabels
@@ -44,12 +45,13 @@ class LabelReader:
         if self.cache is None:
             return self._decoded(rows)
         seen = self.stamp, self.data.digest
-        file = self.cache / cache_file_name(self.data, self.protocol)
-        if is_readable(file):
+        file = cache_file(self.cache, self.data, self.protocol)
+        if is_readable(file, "label maps are decoded instead"):
             return read_cached_labels(file, rows, self.data)
         if rows != range(len(self.data)):
             return self._decoded(rows)
-        return write_through(file, self._decoded(rows), len(rows), lambda: self._data_version() == seen, self.log)
+        note = CacheNote(data=str(self.data.root.resolve()), images=len(rows), detail=self.protocol.name)
+        return write_through(file, self._decoded(rows), note, lambda: self._data_version() == seen, self.log)
 
     def refuse_changed(self, digest: str) -> None:
         """Raise if the data set is not the one of this digest, or has another stamp than at the beginning.

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from netdissect.activations import Batch, read_images
+from netdissect.activations import Batch
 from netdissect.dissect.cost_plan import cells_of
 from netdissect.dissect.forward import DissectionInputs, recorded
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint
@@ -135,8 +135,7 @@ def stated_field(layer: Layer, source: DissectionInputs) -> ReceptiveField:
 
 
 def _two_images(source: DissectionInputs) -> npt.NDArray[np.uint8]:
-    preprocessing, data = source.network.preprocessing, source.data
-    return read_images(data, (0, len(data) // 2), preprocessing)
+    return source.images.read((0, len(source.data) // 2))
 
 
 def _read(path: Path, fingerprint: str) -> dict[str, LayoutCheckInfo] | None:

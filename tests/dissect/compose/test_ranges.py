@@ -45,7 +45,7 @@ def found(run: Result) -> Formulas:
 def maps(run: Result) -> np.ndarray:
     """Activations of all images, float32 (N, U, h, w)."""
     data, network = data_of(run.info), build()
-    source = DissectionInputs(network, data, resolve_layers(network, [LAYER]), run.info.config, Execution())
+    source = DissectionInputs.of(network, data, resolve_layers(network, [LAYER]), run.info.config, Execution())
     return np.concatenate([batch.maps[LAYER].numpy() for batch in forward(source, batch_starts(len(data), 8))])
 
 

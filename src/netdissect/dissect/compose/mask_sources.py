@@ -148,7 +148,7 @@ class RangePass:
         """
         network, config = network_of(self.run.info, self.network), self.run.info.config
         traced = resolve_layers(network, exact_patterns(layers), config.assumed)
-        source = DissectionInputs(network, self.data, traced, config, self.execution)
+        source = DissectionInputs.of(network, self.data, traced, config, self.execution)
         plans = [LayerPlan(layer, network.preprocessing.size, len(self.data), config) for layer in traced]
         stores = [self._store(folder / str(index), plan) for index, plan in enumerate(plans)]
         starts, done = batch_starts(len(self.data), config.images_per_batch), min(store.records for store in stores)

@@ -69,14 +69,14 @@ def learned_bases(
 def sample_cells(network: Network, data: ConceptData, layer: str, sample: CellSample, config: DissectConfig) -> Cells:
     """Return activations of random cells, float32 (N, U), from one pass over a part of the images."""
     layers = resolve_layers(network, [layer], config.assumed)
-    config = config.model_copy(update={"device": choose_device(config.device, network), "backend": "eager"})
+    config = config.model_copy(update={"device": choose_device(config.device, network)})
     every = max(1, len(data) // sample.images)
     part = replace(data, rows=data.rows[::every][: sample.images])
     rng = np.random.default_rng(sample.seed)
     share = max(1, sample.cells // len(part))
     rows: list[Cells] = []
     starts = batch_starts(len(part), config.images_per_batch)
-    for batch in forward(DissectionInputs(network, part, layers, config, Execution()), starts):
+    for batch in forward(DissectionInputs.of(network, part, layers, config, Execution()), starts):
         maps = batch.maps[layer].flatten(2).transpose(1, 2).cpu().numpy()
         rows += [image[rng.permutation(len(image))[:share]] for image in maps]
     return np.concatenate(rows)

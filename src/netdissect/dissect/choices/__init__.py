@@ -1,1 +1,0 @@
-"""What a run chooses by measuring, once, before its first batch: batch size and backend of the forward pass."""
