@@ -197,7 +197,7 @@ def test_snapshots_begin_with_random_weights_and_end_with_the_trained_network(wo
     folder = workspace.folder("training-dynamics")
     for step in (0, 4):  # each snapshot is a file that every command takes, and its run loads it again
         run = load_result(folder / "runs" / f"seed-0-step-{step:08}")
-        network = open_network(str(folder / "weights" / f"seed-0-step-{step}.safetensors"))
+        network = open_network(str(folder / "weights" / "seed-0" / f"step-{step}.safetensors"))
         assert run.info.network.source is not None
         assert network.digest == run.info.network.digest == reload_network(run.info.network.source).digest
 

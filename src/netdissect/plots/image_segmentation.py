@@ -279,7 +279,8 @@ def _draw_legend(axes: Axes, layer: str, segmentation: Segmentation) -> None:
         handles.append(Patch(color=OTHER[1], alpha=OPACITY))
         texts.append(f"{len(others)} other concepts  {percent(sum(segment.share for segment in others))}")
     if not handles:
-        axes.text(0, 0.5, f"{layer}: no detector is active in this image.", va="center", color=INK, fontsize=SMALL)
+        text = f"{layer}\nno detector is active\nin this image"
+        axes.text(0, 0.5, text, va="center", color=INK, fontsize=SMALL)
         return
     legend = axes.legend(
         handles, texts, loc="center left", frameon=False, fontsize=SMALL, title=layer, title_fontsize=TEXT,

@@ -112,16 +112,14 @@ def trained_snapshots(workspace: Workspace, train_config: TrainConfig) -> dict[i
     """Train once more and save the network at steps whose distance doubles, so that every command can load it."""
     count = workspace.scale.snapshots
     steps = sorted({round(train_config.steps * (2.0**index - 1) / (2.0 ** (count - 1) - 1)) for index in range(count)})
-    files = {
-        step: workspace.folder("training-dynamics") / "weights" / f"seed-{train_config.seed}-step-{step}.safetensors"
-        for step in steps
-    }
+    folder = workspace.folder("training-dynamics") / "weights" / f"seed-{train_config.seed}"
+    files = {step: folder / f"step-{step}.safetensors" for step in steps}
 
     def save(step: int, module: nn.Sequential) -> None:
         if step in files:
             save_trained(TrainedSceneNet(module, train_config, math.nan, (), math.nan), files[step])
 
     if not all(path.exists() for path in files.values()):
-        next(iter(files.values())).parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         workspace.train(train_config, save)
     return {step: load_trained(path).network(f"scene network, {step} steps") for step, path in files.items()}
