@@ -329,11 +329,13 @@ class DissectConfig(Config):
         ),
     )
     precision: Precision = Field("float32", description="Number format of the forward pass.")
-    backend: BackendName = Field(
+    backend: BackendName | Literal["auto"] = Field(
         "eager",
         description=(
             "What runs the forward pass. eager: PyTorch. compile: torch.compile, which takes half a minute first. "
-            "onnxruntime: ONNX Runtime on a CPU, in half to four fifths of the time. The last two change the last bits."
+            "onnxruntime: ONNX Runtime on a CPU, in half to four fifths of the time. The last two change the last "
+            "bits; where they cannot take a network, PyTorch runs it. auto: the fastest on the first images that "
+            "agrees with PyTorch. The run records what it used."
         ),
     )
     layout_check: bool = Field(

@@ -15,7 +15,7 @@ import strategies
 from netdissect import dissect, dissect_shard, estimate, merge_shards
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect import run_dissection
-from netdissect.dissect.batch_size import double_batch, find_batch_size
+from netdissect.dissect.choices.batch_size import double_batch, find_batch_size
 from netdissect.dissect.run_dissection import open_inputs
 from netdissect.errors import ConfigError, NetworkError
 from netdissect.models import Network, Preprocessing

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from netdissect.activations import ActivationStore, batch_starts
+from netdissect.activations import ActivationStore, ImageReader, batch_starts
 from netdissect.activations.histogram import Histogram
 from netdissect.activations.topk import buffer_capacity
 from netdissect.concepts import ConceptData
@@ -170,7 +170,7 @@ class _RunSize:
 
 def _measured(source: DissectionInputs, batches: int) -> _RunSize:
     """Dissect some batches; measure the time of each and the size of the folder."""
-    network, selected, _layers, config, execution, _ = _part_of(source, batches)
+    network, selected, _layers, config, execution = _part_of(source, batches)[:5]
     # The images are chosen here, so the configuration must not draw among them again.
     config = config.model_copy(update=Subset()._asdict())
     run = _RunSize(len(selected))
@@ -195,12 +195,11 @@ def _measured(source: DissectionInputs, batches: int) -> _RunSize:
 
 def _part_of(source: DissectionInputs, batches: int) -> DissectionInputs:
     """Select images at even distances, repeatedly if there are too few; the cache keeps nothing of them."""
-    network, data, layers, config, execution, _ = source
-    count = batches * config.images_per_batch
+    data, count = source.data, batches * source.config.images_per_batch
     chosen = (np.arange(count) * len(data) // count) if count <= len(data) else np.arange(count) % len(data)
     part = replace(data, rows=tuple(data.rows[row] for row in chosen))
-    without = execution.model_copy(update={"cache_folder": None, "image_cache": False})
-    return DissectionInputs.of(network, part, layers, config, without)
+    execution = source.execution.model_copy(update={"cache_folder": None, "image_cache": False})
+    return source._replace(data=part, execution=execution, images=ImageReader(part, source.network.preprocessing))
 
 
 def _stored_bytes(source: DissectionInputs, plan: CostPlan, folder: Path) -> float:

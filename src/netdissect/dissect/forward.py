@@ -1,7 +1,7 @@
 """Activations of all layers, batch by batch: from the network, or from the stores of the threshold pass."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,11 @@ from netdissect.activations import ActivationStore, Batch, ImageReader
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.devices import number_format, torch_device
-from netdissect.errors import ActivationError
+from netdissect.errors import ActivationError, ConfigError
 from netdissect.models import ActivationRecorder, Layer, Network
 from netdissect.models.backends import BackendSettings
 from netdissect.models.checkpoints import missing_weights
+from netdissect.result import BackendCheck
 
 
 class Activations(NamedTuple):
@@ -49,7 +50,7 @@ class StoredMaps(Mapping[str, Tensor]):
 
 
 class DissectionInputs(NamedTuple):
-    """Everything a forward pass needs."""
+    """Everything a forward pass needs, and the check of the backend that runs it."""
 
     network: Network
     data: ConceptData
@@ -57,6 +58,7 @@ class DissectionInputs(NamedTuple):
     config: DissectConfig
     execution: Execution
     images: ImageReader
+    backend_check: BackendCheck | None = None
 
     @classmethod
     def of(
@@ -65,6 +67,10 @@ class DissectionInputs(NamedTuple):
         """Add the reader of the images, which remembers what it knows of their files."""
         cache = execution.cache_folder if execution.image_cache else None
         return cls(network, data, layers, config, execution, ImageReader(data, network.preprocessing, cache))
+
+    def with_config(self, **fields: Any) -> "DissectionInputs":
+        """Return a copy with other fields of its configuration."""
+        return self._replace(config=self.config.model_copy(update=fields))
 
 
 def forward(source: DissectionInputs, starts: range) -> Iterator[Activations]:
@@ -98,7 +104,18 @@ def recorded(source: DissectionInputs, batches: Iterable[Batch]) -> Iterator[tup
 
 
 def backend_settings(config: DissectConfig, execution: Execution) -> BackendSettings:
-    """Return what runs the forward pass of a run."""
+    """Return what runs the forward pass of a run.
+
+    Raises
+    ------
+    ConfigError
+        If it is ``auto``, and no run has chosen one.
+    """
+    if config.backend == "auto":
+        raise ConfigError(
+            "the backend 'auto' is chosen when a run begins, and was not chosen here. Expected --backend eager, "
+            "compile or onnxruntime."
+        )
     return BackendSettings(config.backend, config.images_per_batch, config.precision, execution.cache_folder)
 
 

@@ -92,6 +92,10 @@ class _LayerState:
         """Return what is known after the threshold pass."""
         return ThresholdResult.of(self.plan.config, self.top_values, self.top_images, [self.maxima])
 
+    def release(self) -> None:
+        """Free the largest values and the top images, which nothing needs after `threshold_result`."""
+        del self.top_values, self.top_images
+
     def export(self) -> Arrays:
         """Return largest values and top images, to be merged with those of other shards."""
         return export_arrays(self.top_values, self.top_images)

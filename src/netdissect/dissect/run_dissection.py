@@ -18,7 +18,8 @@ import torch
 from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
-from netdissect.dissect.batch_size import find_batch_size
+from netdissect.dissect.choices.backend_choice import backend_text, with_backend
+from netdissect.dissect.choices.batch_size import find_batch_size
 from netdissect.dissect.cost_plan import CostPlan, make_plan, size_text
 from netdissect.dissect.determinism_check import with_determinism_check
 from netdissect.dissect.devices import choose_device, counts_on_device, torch_device
@@ -45,7 +46,19 @@ from netdissect.progress import Display, ShowProgress, show_line, shown
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
 from netdissect.result.summary import count_sentence, measured_count
-from netdissect.result.tables import activity_tables, concept_table, score_table, threshold_table, top_table, unit_table
+from netdissect.result.tables import (
+    activity_tables,
+    concept_table,
+    score_blocks,
+    score_table,
+    threshold_table,
+    top_table,
+    unit_table,
+)
+from netdissect.scoring import IoUCounts
+
+MOST_SCORES = 2**24
+"""Scores of a layer that are listed in memory: 1.3 GB."""
 
 
 @takes_options
@@ -127,10 +140,11 @@ def open_inputs(
     execution: Execution,
     run: Path | None = None,
 ) -> DissectionInputs:
-    """Open the data set, resolve the layers and choose device and batch size: everything a forward pass needs.
+    """Open the data set, resolve the layers and choose device, batch size and backend: all a forward pass needs.
 
     The returned configuration describes the choice of images, also if the data set was opened before, and names each
-    layer, the device and the batch size. Those that are ``auto`` are the ones with which a run in the folder `run`
+    layer, the device, the batch size and the backend, which is PyTorch where another one cannot take the network. Those
+    that are ``auto`` are the ones with which a run in the folder `run`
     began, if there is one.
 
     Raises
@@ -147,9 +161,9 @@ def open_inputs(
     names = exact_patterns(layer.name for layer in layers)
     config = config.model_copy(update={"layers": names, "all_matching": False})
     source = DissectionInputs.of(network, data, layers, config, execution)
-    if config.batch_size != "auto":
-        return source
-    return source._replace(config=config.model_copy(update={"batch_size": find_batch_size(source)}))
+    if config.batch_size == "auto":
+        source = source.with_config(batch_size=find_batch_size(source))
+    return with_backend(source)
 
 
 def finished_run(run: Path, info: RunInfo) -> Result | None:
@@ -179,6 +193,8 @@ def _carry_out(
     with timed("thresholds", seconds, work.log):
         collectors = two_pass.threshold_pass()
     threshold_results = {name: collector.threshold_result() for name, collector in collectors.items()}
+    for collector in collectors.values():
+        collector.release()
     with timed("counting", seconds, work.log):
         counted = two_pass.count_pass(collectors, threshold_results)
     permutation_nulls: dict[str, PermutationNull] = {}
@@ -213,12 +229,15 @@ def fdr_limits(permutation_nulls: Mapping[str, PermutationNull]) -> dict[str, An
 
 def make_run_plan(source: DissectionInputs, work: WorkDir, progress: Progress | None = None) -> CostPlan:
     """Return the plan of a dissection; a resumed run keeps the choices with which it began."""
-    network, data, layers, config, execution, _ = source
+    network, data, layers, config, execution = source[:5]
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.resume_plan(plan)
-    text = f"{plan}{_permutations_text(source, plan)}{_masks_text(source, plan)}{_images_text(source)}"
+    kept = f"{_masks_text(source, plan)}{_images_text(source)}"
+    text = f"{plan}{backend_text(source)}{_permutations_text(source, plan)}{kept}"
     show_line(progress, text)
     work.log.event("planned", plan=text, network=network.name, concepts=str(data.root), threads=torch.get_num_threads())
+    if source.backend_check is not None:
+        work.log.event("checked backend", backend=config.backend, **source.backend_check.model_dump())
     return plan
 
 
@@ -274,7 +293,7 @@ def _layer_results(info: RunInfo, layers: Iterable[LayerCounts]) -> Iterator[Lay
             info=layer,
             thresholds=thresholds,
             units=unit_table(data, totals, counts, thresholds),
-            lazy_scores=score_table(data, totals, counts, info.config.protocol).lazy(),
+            lazy_scores=_scores(layer_counts, counts),
             top=top_table(result.image_index, result.max_activation, data),
             top_maps=result.maps,
             statistics=layer_statistics(layer_counts)
@@ -283,9 +302,23 @@ def _layer_results(info: RunInfo, layers: Iterable[LayerCounts]) -> Iterator[Lay
         )
 
 
+def _scores(layer_counts: LayerCounts, counts: IoUCounts) -> pl.LazyFrame:
+    """Make the table of scores; that of very many units, which may not fit into memory, block by block on the disk."""
+    parts = layer_counts.data, layer_counts.concept_totals, counts, layer_counts.config.protocol
+    if counts.intersection.size <= MOST_SCORES:
+        return score_table(*parts).lazy()
+    layer_counts.scratch.mkdir(exist_ok=True)
+    paths: list[Path] = []
+    for index, block in enumerate(score_blocks(*parts)):
+        paths.append(layer_counts.scratch / f"scores-{index}.parquet")
+        block.write_parquet(paths[-1])
+    return pl.scan_parquet(paths)
+
+
 def _in_memory(layer: LayerResult) -> LayerResult:
-    """Read the statistics into memory: their files are removed with the work folder."""
-    return replace(layer, statistics={name: table.collect().lazy() for name, table in layer.statistics.items()})
+    """Read all tables into memory: their files are removed with the work folder."""
+    statistics = {name: table.collect().lazy() for name, table in layer.statistics.items()}
+    return replace(layer, lazy_scores=layer.scores.lazy(), statistics=statistics)
 
 
 def _check_fields(layers: Sequence[Layer], config: DissectConfig) -> None:

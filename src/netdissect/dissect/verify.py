@@ -201,7 +201,11 @@ def repair(
     network, data = network_of(info, network, trust_network=trust_network), data_of(info, root)
     with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as recomputed:
         target = Path(recomputed) / "run"
-        layers = exact_patterns(_layers_of(folder, info.layers, computed))
+        # A graph is made for all layers of a run: with fewer of them its last bits may be others.
+        graph = info.config.backend != "eager"
+        layers = exact_patterns(
+            [layer.name for layer in info.layers] if graph else _layers_of(folder, info.layers, computed)
+        )
         dissect(network, data, config=info.config, layers=layers, out=target, progress=progress)
         for name in computed:
             repair_file(folder, target, name)

@@ -92,7 +92,7 @@ def find_difference(network: Network, layers: Sequence[Layer], images: Tensor) -
             ("passes alone and in a batch", among, rounding, images),
         )
         for between, other, tolerance, second in passes:
-            shares = {name: _share(maps[0], other[name][0]) for name, maps in alone.items()}
+            shares = {name: relative_difference(maps[0], other[name][0]) for name, maps in alone.items()}
             name = next((name for name, share in shares.items() if share > tolerance), None)
             if name is not None:
                 return Difference(between, name, shares[name], _begins_in(network, one, second))
@@ -105,8 +105,12 @@ def _precision(network: Network, device: torch.device) -> float:
     return torch.finfo(low).eps if low.itemsize == 2 else 0.0
 
 
-def _share(one: Tensor, other: Tensor) -> float:
-    """Return the largest difference relative to the largest magnitude; infinities and NaN are refused elsewhere."""
+def relative_difference(one: Tensor, other: Tensor) -> float:
+    """Return the largest difference relative to the largest magnitude; infinities and NaN are refused elsewhere.
+
+    >>> relative_difference(torch.tensor([1.0, -4.0]), torch.tensor([1.5, -4.0]))
+    0.125
+    """
     one, other = (torch.nan_to_num(tensor.float(), 0.0, 0.0, 0.0) for tensor in (one, other))
     largest = max(float(one.abs().max()), float(other.abs().max())) if one.numel() else 0.0
     return float((one - other).abs().max()) / largest if largest > 0 else 0.0
@@ -163,7 +167,7 @@ def _copies(values: object) -> list[Tensor]:
 
 
 def _agree(one: Sequence[Tensor], other: Sequence[Tensor], tolerance: float) -> bool:
-    return all(_share(left, right) <= tolerance for left, right in _same_image(one, other))
+    return all(relative_difference(left, right) <= tolerance for left, right in _same_image(one, other))
 
 
 def _same_image(one: Sequence[Tensor], other: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

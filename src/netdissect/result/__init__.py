@@ -13,6 +13,7 @@ from netdissect.result.files import load_result, save_result
 from netdissect.result.legacy_csv import PublishedTable, read_published, write_published
 from netdissect.result.requirements import DetectorCriteria, Requirement, check_result, parse_requirement
 from netdissect.result.result import (
+    BackendCheck,
     DataInfo,
     Environment,
     LayerCount,
@@ -32,6 +33,7 @@ from netdissect.result.run_differences import (
 from netdissect.result.summary import difference_sentence
 
 __all__ = [
+    "BackendCheck",
     "Comparison",
     "DataInfo",
     "DetectorCriteria",

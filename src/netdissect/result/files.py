@@ -265,12 +265,11 @@ def _save_layer(layer: LayerResult, folder: Path) -> list[Path]:
         "thresholds.parquet": layer.thresholds.write_parquet,
         "units.parquet": layer.units.write_parquet,
         "units.csv": escaped_frame(layer.units).write_csv,
-        "scores.parquet": layer.scores.write_parquet,
+        "scores.parquet": layer.lazy_scores.sink_parquet,  # may not fit into memory, nor may per-image counts
         "top.parquet": layer.top.write_parquet,
         "top_maps.npy": lambda file: np.save(file, layer.top_maps),
     }
     for name, table in layer.statistics.items():
-        # Per-image counts may not fit into memory.
         writers[f"{STATISTICS_FOLDER}/{name}.parquet"] = table.sink_parquet
         (folder / STATISTICS_FOLDER).mkdir(exist_ok=True)
     for name, write in writers.items():

@@ -111,6 +111,20 @@ class LayoutCheckInfo(_Info):
     outside: float = Field(description="Steps by which responding cells are outside the image; at most 0: none.")
 
 
+class BackendCheck(_Info):
+    """Comparison of what ran the forward pass with PyTorch in float32, on the first images of a run."""
+
+    difference: float = Field(
+        description="Largest difference of activations, as a part of the largest magnitude of their layer."
+    )
+    reason: str | None = Field(
+        None, description="Why PyTorch runs in place of the backend that was asked for; None: it runs."
+    )
+    images_per_second: dict[str, float] = Field(
+        default_factory=dict, description="Of each backend that was tried; empty: the backend was named."
+    )
+
+
 class Environment(_Info):
     """Versions, device, threads and kernels, on which the bits of activations depend."""
 
@@ -121,6 +135,7 @@ class Environment(_Info):
     pillow: str
     device: str
     threads: int
+    backend: str = Field("", description="Library that ran the forward pass, and its version; empty: not recorded.")
     kernels: str = Field("", description="Compiled kernels that computed the activations; empty: not recorded.")
 
 
@@ -145,6 +160,9 @@ class RunInfo(_Info):
     )
     layout_checks: dict[str, LayoutCheckInfo] = Field(
         default_factory=dict, description="Check of the stated positions of cells, by layer; empty: not checked."
+    )
+    backend_check: BackendCheck | None = Field(
+        None, description="Comparison of the forward pass with PyTorch in float32; None: it is that."
     )
     nondeterministic: str | None = Field(
         None, description="Accepted difference of the network from itself on one image; None: it is deterministic."

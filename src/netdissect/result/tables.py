@@ -1,6 +1,6 @@
 """Make the tables of a layer from its counts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,9 @@ from netdissect.scoring.iou import top_category
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
+
+BLOCK_SCORES = 2**20
+"""Units and concepts whose scores are computed at a time: their table takes a tenth of a gigabyte."""
 
 
 def attainable_ious(data: ConceptData, totals: ConceptTotals, protocol: Protocol, quantile: float) -> Floats:
@@ -60,20 +63,36 @@ def concept_table(data: ConceptData, totals: ConceptTotals, protocol: Protocol) 
 
 def score_table(data: ConceptData, totals: ConceptTotals, counts: IoUCounts, protocol: Protocol) -> pl.DataFrame:
     """List every unit and concept; see `netdissect.result.LayerResult.lazy_scores`."""
+    return pl.concat(score_blocks(data, totals, counts, protocol))
+
+
+def score_blocks(
+    data: ConceptData, totals: ConceptTotals, counts: IoUCounts, protocol: Protocol
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows of `score_table` in order, about a million at a time."""
     label_ids = np.array([concept.label_id for concept in data.concepts])
-    intersection, activation = concept_counts(label_ids, counts, data.category_of)
-    count, units, concepts = intersection.shape
-    pixels = np.broadcast_to(totals.pixels[label_ids], intersection.shape)
+    attainable = [attainable_ious(data, totals, protocol, quantile) for quantile in protocol.quantiles]
+    for quantile, first, block in counts.blocks(BLOCK_SCORES):
+        (intersection,), (activation,) = concept_counts(label_ids, block, data.category_of)
+        scores = _scores(data, totals.pixels[label_ids], intersection, activation, attainable[quantile])
+        key = pl.lit(protocol.quantiles[quantile], pl.Float64).alias("quantile")
+        yield scores.select(key, pl.col("unit") + first, pl.exclude("unit"))
+
+
+def _scores(
+    data: ConceptData, concept_pixels: Ints, intersection: Ints, activation: Ints, attainable: Floats
+) -> pl.DataFrame:
+    """List the scores of some units, numbered from 0, with all concepts at one quantile."""
+    units, concepts = intersection.shape
+    pixels = np.broadcast_to(concept_pixels, intersection.shape)
     names = pl.Series([concept.name for concept in data.concepts], dtype=pl.Categorical)
     categories = pl.Series([concept.category for concept in data.concepts], dtype=pl.Categorical)
-    each = np.tile(np.arange(concepts), count * units)
-    quantiles = protocol.quantiles
-    attainable = np.stack([attainable_ious(data, totals, protocol, quantile) for quantile in quantiles])
+    label_ids = np.array([concept.label_id for concept in data.concepts], np.int32)
+    each = np.tile(np.arange(concepts), units)
     return pl.DataFrame(
         {
-            "quantile": np.repeat(np.asarray(quantiles, np.float64), units * concepts),
-            "unit": np.tile(np.repeat(np.arange(units, dtype=np.int32), concepts), count),
-            "label_id": label_ids[each].astype(np.int32),
+            "unit": np.repeat(np.arange(units, dtype=np.int32), concepts),
+            "label_id": label_ids[each],
             "concept": names.gather(each),
             "category": categories.gather(each),
             "intersection": intersection.ravel(),
@@ -81,7 +100,7 @@ def score_table(data: ConceptData, totals: ConceptTotals, counts: IoUCounts, pro
             "concept_pixels": pixels.ravel(),
             "iou": iou(intersection, activation, pixels).ravel(),
             "f1": f1(intersection, activation, pixels).ravel(),
-            "max_attainable_iou": np.repeat(attainable, units, axis=0).ravel(),
+            "max_attainable_iou": np.tile(attainable, units),
             "mask_attainable_iou": mask_attainable_iou(activation, pixels).ravel(),
         }
     )
@@ -120,11 +139,10 @@ def threshold_table(thresholds: Floats32, maxima: Floats32, quantiles: Sequence[
 def unit_table(data: ConceptData, totals: ConceptTotals, counts: IoUCounts, thresholds: pl.DataFrame) -> pl.DataFrame:
     """List each unit's label and its best concept in each category; see `netdissect.result.LayerResult.units`."""
     label_ids = np.array([concept.label_id for concept in data.concepts])
-    intersection, activation = concept_counts(label_ids, counts, data.category_of)
-    parts = [
-        _best_of(data, hits, masks, totals.pixels[label_ids])
-        for hits, masks in zip(intersection, activation, strict=True)
-    ]
+    parts = []
+    for _, _, block in counts.blocks(BLOCK_SCORES):
+        (intersection,), (activation,) = concept_counts(label_ids, block, data.category_of)
+        parts.append(_best_of(data, intersection, activation, totals.pixels[label_ids]))
     return pl.concat([thresholds.drop("max_activation"), pl.concat(parts)], how="horizontal").select(
         "quantile", "unit", "label", "category", "iou", "f1", "threshold", "dead", pl.selectors.contains("-")
     )

@@ -7,9 +7,9 @@ Counts are integers, so the counts of two parts of the data add up, bit for bit,
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -157,7 +157,7 @@ class BatchLabels:
         ]
         set_ends = [has_label.sum(axis=1).cumsum() for has_label in present]
         parts = (label_ids, image_level, categories, set_labels, set_ends)
-        starts = np.array([[0, *accumulate(map(len, part))] for part in parts])
+        starts = np.array([[0, *itertools.accumulate(map(len, part))] for part in parts])
         index_maps = np.stack([label_sets.index_map for label_sets in sets])
         arrays = [index_maps, *(np.concatenate(part) for part in parts), starts]
         return cls(tuple(images), LabelArrays(*arrays))
@@ -214,6 +214,20 @@ class IoUCounts:
     def first(self, quantiles: int) -> Self:
         """Return the counts of the first quantiles only."""
         return replace(self, intersection=self.intersection[:quantiles], activation=self.activation[:quantiles])
+
+    def blocks(self, entries: int) -> Iterator[tuple[int, int, Self]]:
+        """Yield quantile after quantile the counts of some units at a time, so that about `entries` are in one block.
+
+        Yields
+        ------
+        tuple
+            Index of the quantile, first unit, and intersection and activation of one quantile.
+        """
+        quantiles, units, labels = self.intersection.shape
+        step = max(1, entries // labels)
+        for quantile, first in itertools.product(range(quantiles), range(0, units, step)):
+            part = slice(quantile, quantile + 1), slice(first, first + step)
+            yield quantile, first, type(self)(self.intersection[part], self.activation[part])
 
 
 class IoUCounter:

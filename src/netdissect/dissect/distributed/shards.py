@@ -54,7 +54,7 @@ from netdissect.result.folder_lock import lock_folder
 from netdissect.result.run_config import CONFIG_FILE
 
 SHARDS, MERGED_THRESHOLDS, IMAGES, PERMUTATION_TEST = "shards", "merged-thresholds", "images", "permutation-test"
-WAIT_FOR_CHOICE = 600.0  # seconds until another shard must have measured the batch size
+WAIT_FOR_CHOICE = 600.0  # seconds until another shard must have measured batch size and backend
 STAGES: tuple[Literal["counting"], Literal["thresholds"]] = ("counting", "thresholds")
 
 
@@ -170,17 +170,22 @@ def dissect_shard(
     run, network = run_folder(out), as_network(model, preprocessing)
     with _choosing_alone(run, config):
         source = open_inputs(network, data, config, execution, run)
-        if config.batch_size == "auto" and not (run / CONFIG_FILE).exists():
+        if _measures(config) and not (run / CONFIG_FILE).exists():
             write_config(run, source)
     total = len(batch_starts(len(source.data), source.config.images_per_batch))
     with shown(progress) as display:
         return run_shard(source, ShardTask(run, str(shard), shard.batches(total)), display)
 
 
+def _measures(config: DissectConfig) -> bool:
+    """Tell whether something of a run is chosen by measuring."""
+    return "auto" in (config.batch_size, config.backend)
+
+
 @contextmanager
 def _choosing_alone(run: Path, config: DissectConfig) -> Iterator[None]:
-    """Of shards that begin together let one measure the batch size; the others wait for its configuration."""
-    if config.batch_size != "auto" or (run / CONFIG_FILE).exists():
+    """Of shards that begin together let one measure batch size or backend; the others wait for its configuration."""
+    if not _measures(config) or (run / CONFIG_FILE).exists():
         yield
         return
     with writing(run, "Choose a run folder on a disk with space and write access."):

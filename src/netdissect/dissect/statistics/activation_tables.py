@@ -64,8 +64,8 @@ def _image_maxima(maxima: Maps, data_images: int) -> pl.DataFrame:
     units, images = maxima.shape
     frame = pl.DataFrame(
         {
-            "unit": np.repeat(np.arange(units), images),
-            "image_index": np.tile(sample_images(data_images, units), units),
+            "unit": np.repeat(np.arange(units, dtype=np.int32), images),
+            "image_index": np.tile(sample_images(data_images, units).astype(np.int32), units),
             "max_activation": maxima.ravel(),
         }
     )

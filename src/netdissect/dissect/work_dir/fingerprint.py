@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from netdissect.concepts import ConceptData
-from netdissect.config import Progress
+from netdissect.config import DissectConfig, Progress
 from netdissect.dissect.cost_plan import cells_of, field_of
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.work_dir.loaded_kernels import kernels
 from netdissect.models import Layer, Network
+from netdissect.models.backends import library_version
 from netdissect.result import DataInfo, Environment, LayerInfo, NetworkInfo, RunInfo
 
 
@@ -55,7 +56,7 @@ def data_info(data: ConceptData, progress: Progress | None = None) -> DataInfo:
     )  # fmt: skip
 
 
-def environment(device: str) -> Environment:
+def environment(config: DissectConfig) -> Environment:
     """Describe what else activations depend on: versions, device, threads and kernels."""
     return Environment(
         netdissect=version("netdissect"),
@@ -63,22 +64,24 @@ def environment(device: str) -> Environment:
         torch=torch.__version__,
         numpy=np.__version__,
         pillow=version("pillow"),
-        device=device,
+        device=config.device,
         threads=torch.get_num_threads(),
-        kernels=kernels(device),
+        backend=library_version(config.backend),
+        kernels=kernels(config.device),
     )
 
 
 def describe(source: DissectionInputs, progress: Progress | None = None) -> RunInfo:
     """Describe a run that begins now; `progress` follows the files of the data set if they have to be read."""
-    network, data, layers, config, *_ = source
+    network, data, layers, config = source[:4]
     return RunInfo(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         config=config,
         network=network_info(network),
         data=data_info(data, progress),
         layers=tuple(layer_info(layer) for layer in layers),
-        environment=environment(config.device),
+        environment=environment(config),
+        backend_check=source.backend_check,
         seconds={},
     )
 

@@ -40,7 +40,7 @@ def save_config(run: Path, config: RunConfig) -> None:
 
 def with_earlier_choices(run: Path | None, config: DissectConfig) -> DissectConfig:
     """Return a configuration in which ``auto`` is what a run in the folder began with; unchanged if there is none."""
-    automatic = [name for name in ("device", "batch_size") if getattr(config, name) == "auto"]
+    automatic = [name for name in ("device", "batch_size", "backend") if getattr(config, name) == "auto"]
     if run is None or not automatic or not (run / CONFIG_FILE).exists():
         return config
     try:

@@ -69,7 +69,7 @@ def learned_bases(
 def sample_cells(network: Network, data: ConceptData, layer: str, sample: CellSample, config: DissectConfig) -> Cells:
     """Return activations of random cells, float32 (N, U), from one pass over a part of the images."""
     layers = resolve_layers(network, [layer], config.assumed)
-    config = config.model_copy(update={"device": choose_device(config.device, network)})
+    config = config.model_copy(update={"device": choose_device(config.device, network), "backend": "eager"})
     every = max(1, len(data) // sample.images)
     part = replace(data, rows=data.rows[::every][: sample.images])
     rng = np.random.default_rng(sample.seed)

@@ -7,16 +7,13 @@ the first batch, and recorded in the configuration of the run.
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from itertools import takewhile
 
 import numpy as np
-import torch
 
-from netdissect.activations import Batch
-from netdissect.dissect.devices import torch_device
-from netdissect.dissect.forward import DissectionInputs, recorded
+from netdissect.dissect.choices.timed_passes import timed_passes
+from netdissect.dissect.forward import DissectionInputs
 from netdissect.errors import ConfigError
 from netdissect.models.run_module import is_out_of_memory
 
@@ -25,7 +22,6 @@ logger = logging.getLogger(__name__)
 FIRST = 4
 GAIN = 1.05
 """A doubled batch is kept if it takes this many times the images per second."""
-REPEATS = 3
 
 
 def find_batch_size(source: DissectionInputs) -> int:
@@ -34,15 +30,16 @@ def find_batch_size(source: DissectionInputs) -> int:
     Parameters
     ----------
     source
-        Network, layers and configuration; its batch size is not read.
+        Network, layers and configuration; its batch size is not read, and PyTorch runs it, whatever its backend.
 
     Raises
     ------
     ConfigError
         If even the smallest batch does not fit into memory.
     """
-    device = torch_device(source.config.device)
-    size, rates = double_batch(lambda size: _images_per_second(source, size, device), len(source.data))
+    # Which backend runs is chosen afterwards, for batches of this size.
+    eager = source.with_config(backend="eager")
+    size, rates = double_batch(lambda size: _images_per_second(eager, size), len(source.data))
     measured = ", ".join(f"{tried}: {rate:.3g}" for tried, rate in rates.items())
     logger.info("batch size %d on %s; images per second measured: %s", size, source.config.device, measured)
     return size
@@ -98,25 +95,9 @@ def _doubled(size: int) -> Iterator[int]:
         size *= 2
 
 
-def _images_per_second(source: DissectionInputs, size: int, device: torch.device) -> float:
-    """Return the images per second of the fastest of a few batches after a first one, which may also compile."""
+def _images_per_second(source: DissectionInputs, size: int) -> float:
+    """Return the images per second of the fastest of a few batches."""
     preprocessing = source.network.preprocessing
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (size, preprocessing.channels, *preprocessing.size), dtype=np.uint8)
-    of_size = source._replace(config=source.config.model_copy(update={"batch_size": size}))
-    seconds = []
-    try:
-        begin = time.perf_counter()
-        for _ in recorded(of_size, [Batch(0, pixels)] * (REPEATS + 1)):
-            _wait_for(device)
-            seconds.append(time.perf_counter() - begin)
-            begin = time.perf_counter()
-    finally:
-        if device.type != "cpu":
-            torch.get_device_module(device).empty_cache()
-    return size / min(seconds[1:])
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.get_device_module(device).synchronize()
+    return timed_passes(source.with_config(batch_size=size), pixels).images_per_second

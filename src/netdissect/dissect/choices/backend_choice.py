@@ -1,0 +1,144 @@
+"""Check the backend of a run against PyTorch, on the first images of the run, and choose the fastest for ``auto``.
+
+    --backend onnxruntime   checked; PyTorch where it cannot take the network, or gives other activations
+    --backend auto          the fastest of those that agree, if it is 5 % faster than PyTorch
+
+The last bits of activations depend on the backend. The configuration of the run names the one that runs.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from netdissect.config import BackendName
+from netdissect.dissect.choices.timed_passes import REPEATS, TimedPasses, timed_passes
+from netdissect.dissect.devices import torch_device
+from netdissect.dissect.forward import DissectionInputs
+from netdissect.errors import BackendError
+from netdissect.models.determinism import LOW_PRECISION, TOLERANCE, relative_difference
+from netdissect.result import BackendCheck
+
+logger = logging.getLogger(__name__)
+
+GAIN = 1.05
+"""A backend is chosen if it takes this many times the images per second of PyTorch."""
+COMPILE_SECONDS = 120.0
+"""Of PyTorch for all images; for shorter runs torch.compile, which takes half a minute first, is not tried."""
+TOLERANCES = {"float32": TOLERANCE, "bfloat16": LOW_PRECISION * 2.0**-7}
+"""Largest difference from PyTorch in float32 that is taken for rounding, by the precision of a backend."""
+
+
+def with_backend(source: DissectionInputs) -> DissectionInputs:
+    """Return the inputs with the backend that runs, and its check.
+
+    Parameters
+    ----------
+    source
+        With the backend that was asked for, and a batch size.
+
+    Returns
+    -------
+    DissectionInputs
+        Unchanged for PyTorch in float32.
+
+    Raises
+    ------
+    MissingExtraError
+        If the backend that was asked for is not installed.
+    NetworkError
+        If the network fails in PyTorch.
+    """
+    if source.config.backend == "eager" and source.config.precision == "float32":
+        return source
+    with source.network.prepared(torch_device(source.config.device)):
+        return _checked(source)
+
+
+def _checked(source: DissectionInputs) -> DissectionInputs:
+    asked = source.config.backend
+    pixels = source.images.read(range(_first(source)))
+    reference = timed_passes(source.with_config(backend="eager", precision="float32"), pixels, repeats=0)
+    if asked == "auto":
+        return _fastest(source, pixels, reference.maps)
+    try:
+        difference = _difference(timed_passes(source, pixels, repeats=0), reference.maps)
+        reason = _disagreement(source, asked, difference)
+    except BackendError as error:
+        reason = str(error)
+    if reason is None:
+        return source._replace(backend_check=BackendCheck(difference=difference))
+    warnings.warn(f"PyTorch runs the network in place of the backend {asked}: {reason}", stacklevel=5)
+    eager = source.with_config(backend="eager")
+    difference = _difference(timed_passes(eager, pixels, repeats=0), reference.maps)
+    return eager._replace(backend_check=BackendCheck(difference=difference, reason=reason))
+
+
+def backend_text(source: DissectionInputs) -> str:
+    """Return what runs the forward pass, as a part of the line of the plan; empty for PyTorch in float32."""
+    check, config = source.backend_check, source.config
+    if check is None:
+        return ""
+    return (
+        f"; forward pass by {config.backend} in {config.precision}, differs from PyTorch in float32 by at most "
+        f"{check.difference:.1g} of a layer's largest magnitude"
+    )
+
+
+def _first(source: DissectionInputs) -> int:
+    return min(source.config.images_per_batch, len(source.data))
+
+
+def _fastest(
+    source: DissectionInputs, pixels: npt.NDArray[np.uint8], reference: Mapping[str, Tensor]
+) -> DissectionInputs:
+    """Time PyTorch and the backends that agree with it on one batch, and return the inputs with the fastest."""
+    rates: dict[BackendName, float] = {}
+    differences: dict[BackendName, float] = {}
+    for name in _candidates(source, rates):
+        try:
+            passes = timed_passes(source.with_config(backend=name), pixels, REPEATS)
+        except BackendError as error:
+            logger.info("the backend %s is not chosen: %s", name, error)
+            continue
+        differences[name] = _difference(passes, reference)
+        reason = None if name == "eager" else _disagreement(source, name, differences[name])
+        if reason is None:
+            rates[name] = passes.images_per_second
+        else:
+            logger.info("the backend %s is not chosen: %s", name, reason)
+    best = max(rates, key=rates.__getitem__)
+    chosen = best if rates[best] >= GAIN * rates["eager"] else "eager"
+    logger.info("backend %s; images per second measured: %s", chosen, rates)
+    check = BackendCheck(difference=differences[chosen], images_per_second=dict(rates))
+    return source.with_config(backend=chosen)._replace(backend_check=check)
+
+
+def _candidates(source: DissectionInputs, rates: Mapping[BackendName, float]) -> Iterator[BackendName]:
+    """Yield PyTorch, then the backends that may be faster; `rates` are those measured so far."""
+    yield "eager"
+    on_cpu = source.config.device.startswith("cpu")
+    if on_cpu and source.config.precision == "float32" and find_spec("onnxruntime") is not None:
+        yield "onnxruntime"
+    if len(source.data) / max(rates.values()) > COMPILE_SECONDS:
+        yield "compile"
+
+
+def _difference(passes: TimedPasses, reference: Mapping[str, Tensor]) -> float:
+    return max(relative_difference(maps, passes.maps[name]) for name, maps in reference.items())
+
+
+def _disagreement(source: DissectionInputs, name: str, difference: float) -> str | None:
+    """Return why the activations of a backend are not those of PyTorch up to rounding; None: they are."""
+    tolerance = TOLERANCES[source.config.precision]
+    if difference <= tolerance:
+        return None
+    return (
+        f"its activations of network {source.network.name!r} differ from those of PyTorch in float32 by "
+        f"{difference:.2g} of a layer's largest magnitude. Expected at most {tolerance:.2g} in "
+        f"{source.config.precision}; leave out --backend {name}."
+    )
