@@ -1,10 +1,16 @@
 """Compiled loops never leave their arrays, whatever the labels are: none, at the ends, in the middle, of one cell."""
 
 import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numba
 import numpy as np
 import pytest
+from numba.core.registry import CPUDispatcher
 from polars.testing import assert_frame_equal
 from torch import nn
 
@@ -12,6 +18,7 @@ import guarded
 import oracle
 import strategies
 from formula_oracle import as_table, draw_images
+from netdissect import jit
 from netdissect.activations import topk
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution, ProtocolName, StatisticsConfig
@@ -99,6 +106,37 @@ def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     if case == CASES[0]:
         # Loops of activation ranges run where ranges are asked for; other tests may have imported them.
         assert calls.keys() == {name for name in names if not re.search(r"activations\.clusters|range_rows", name)}
+
+
+# What a run with default options calls; the scoring kernel calls `any_above` itself.
+DEFAULT_LOOPS = {
+    "activations.histogram._count", "activations.histogram._find_bins", "activations.image_maxima._largest",
+    "activations.store._scatter", "activations.store._select", "activations.top_images._insert",
+    "activations.topk._keep_largest", "concepts.label_sets._split_sets", "scoring.kernel._count_images",
+    "scoring.statistics.bootstrap.add_weighted", "scoring.statistics.jackknife._add_masks",
+    "scoring.statistics.permutation._find_best", "scoring.statistics.permutation_kernel._count_images",
+}  # fmt: skip
+
+
+def test_a_default_run_compiles_each_of_its_loops_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = strategies.write_broden(tmp_path / "data", images(5), COVERAGE, image=(SIDE, SIDE))
+    signatures: defaultdict[str, set[object]] = defaultdict(set)
+
+    def recorded(name: str, loop: Any) -> Callable[..., Any]:
+        def called(*arrays: object) -> Any:
+            signatures[name].add(tuple(map(numba.typeof, arrays)))
+            return loop(*arrays)
+
+        return called
+
+    for module in [module for name, module in sys.modules.items() if name.startswith("netdissect.")]:
+        for name, loop in list(vars(module).items()):
+            if isinstance(loop, CPUDispatcher) and isinstance(loop._cache, jit._Cache) and name != "any_above":
+                home = loop.py_func.__module__.removeprefix("netdissect.")
+                monkeypatch.setattr(module, name, recorded(f"{home}.{name}", loop))
+    dissected(root, "paper", build(), ("wide_relu", "fc"), StatisticsConfig())
+    assert signatures.keys() == DEFAULT_LOOPS
+    assert {name: found for name, found in signatures.items() if len(found) > 1} == {}
 
 
 def outlines_of_masks() -> list[str]:

@@ -1,4 +1,4 @@
-"""Compiled loops where nothing can be kept."""
+"""Where compiled loops are kept, and what happens where they cannot be."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,12 +11,18 @@ from netdissect import jit
 
 
 @pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Let neither the package nor the user's folder be written, and return where temporary folders are."""
-    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [caching.UserProvidedCacheLocator])
+def user_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Let the package be installed where this user cannot write, and return the user's cache folder."""
+
+    def refuse(_: object) -> None:
+        raise PermissionError(13, "read-only")
+
+    monkeypatch.setattr(caching.InTreeCacheLocator, "ensure_cache_path", refuse)
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(jit, "user_cache_path", lambda name: tmp_path / "cache" / name)
     monkeypatch.setattr(jit.tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+    jit._temporary_folder.cache_clear()
+    return tmp_path / "cache" / "netdissect" / "compiled"
 
 
 class Pair(NamedTuple):
@@ -30,13 +36,25 @@ def double(number: int) -> int:
     return 2 * number
 
 
-def test_loops_are_compiled_into_a_temporary_folder_where_nothing_else_can_be_written(nowhere: Path) -> None:
-    with pytest.raises(RuntimeError, match="no locator available"):
-        jit._njit(double)
+def test_machine_code_of_a_read_only_installation_is_kept_in_a_folder_of_this_user_alone(user_folder: Path) -> None:
+    assert jit.compiled(double)(21) == 42
+    assert list(user_folder.glob("*/test_jit.double-*.nbi"))
+    assert [path.stat().st_mode & 0o777 for path in (user_folder, *user_folder.iterdir())] == [0o700, 0o700]
+    again = jit.compiled(double)
+    assert again(4) == 8
+    assert sum(again.stats.cache_hits.values()) == 1
+
+
+def test_loops_are_compiled_into_a_temporary_folder_where_others_may_write_the_cache_folder(
+    user_folder: Path, tmp_path: Path
+) -> None:
+    user_folder.mkdir(parents=True)
+    user_folder.chmod(0o777)
     with pytest.warns(UserWarning, match=r"loops are compiled anew in each process.*Set NUMBA_CACHE_DIR") as warned:
         loop = jit.compiled(double)
     assert loop(21) == 42
-    assert list(nowhere.glob("netdissect-numba-*/**/*.nbi"))
+    assert list(tmp_path.glob("netdissect-numba-*/**/*.nbi"))
+    assert not list(user_folder.iterdir())
     jit.compiled(double)
     assert len(warned) == 1, "said once"
 

@@ -1,31 +1,40 @@
 """Compile loops, and keep the machine code for the next process, wherever this one may write."""
 
 import atexit
+import functools
+import os
 import shutil
+import stat
 import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import caching
+from platformdirs import user_cache_path
 
 _njit: Any = numba.njit
+_FunctionCode: Any = caching.CompileResultCacheImpl
+_FunctionCache: Any = caching.FunctionCache
+# By position: some versions of Numba begin the names of these classes with an underscore.
+_Provided, _InPackage, _UserWide, *_ = _FunctionCode._locator_classes
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a loop when it is first called, or take what an earlier process compiled.
 
-    Numba keeps the code beside the installed package or in the user's cache folder. Where neither can be written, as in
-    a container without a home, it would not let the module be imported: then the code lies in a temporary folder until
-    this process ends. A folder of a fixed name, which others could have filled beforehand, is no place for code.
+    The code is kept in ``NUMBA_CACHE_DIR`` where that is set, beside the installed package, or else in the user's cache
+    folder. Where none of these can be written, as in a container without a home, the code is kept in a temporary
+    folder until this process ends. A folder of a fixed name, which others could have filled beforehand, is no place
+    for code: a cache folder that others may write is not used.
     """
-    try:
-        loop = _njit(nogil=True, cache=True)(function)
-    except RuntimeError:
-        _use_temporary_folder()
-        loop = _njit(nogil=True, cache=True)(function)
-    return _with_safe_cache(loop)
+    loop = _njit(nogil=True)(function)
+    if hasattr(loop, "_cache"):  # not where Numba is told not to compile
+        loop._cache = _Cache(function)
+    return loop
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -37,35 +46,80 @@ def inlined(function: Callable[..., Any]) -> Any:
     return _njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
-def _with_safe_cache(loop: Any) -> Any:
-    """Compile a loop again where its machine code finds no room on the disk, or is of a version with other types."""
-    cache = getattr(loop, "_cache", None)  # none where Numba is told not to compile
-    if cache is None:
-        return loop
-    save, load = cache.save_overload, cache.load_overload
+class _UserFolder(_UserWide):  # type: ignore[misc, valid-type]
+    """A folder of netdissect in the user's cache folder, if nobody else may write it."""
 
-    def saved(*compiled_code: Any) -> None:
-        with suppress(OSError):
-            save(*compiled_code)
+    def __init__(self, py_func: Any, py_file: str) -> None:
+        super().__init__(py_func, py_file)
+        self._folder = user_cache_path("netdissect") / "compiled"
+        self._cache_path = str(self._folder / self.get_suitable_cache_subpath(py_file))
 
-    def loaded(*signature: Any) -> Any:
-        try:
-            return load(*signature)
-        except (AttributeError, ImportError):  # Numba reads the types before it sees that the source has changed
-            with suppress(OSError):
-                cache.flush()
-            return None
+    def ensure_cache_path(self) -> None:
+        """Make the folder.
 
-    cache.save_overload, cache.load_overload = saved, loaded
-    return loop
+        Raises
+        ------
+        OSError
+            If it cannot be written, or others may write it.
+        """
+        for folder in (self._folder, Path(self._cache_path)):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_private(folder):
+                raise PermissionError(f"{folder} can be written by others")
+        super().ensure_cache_path()
 
 
-def _use_temporary_folder() -> None:
+def _is_private(folder: Path) -> bool:
+    """Tell whether a folder belongs to this user, and nobody else may write it; known on POSIX only."""
+    if not hasattr(os, "getuid"):
+        return True
+    found = folder.lstat()
+    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+class _TemporaryFolder(_UserFolder):
+    """A new folder, which is removed when this process ends."""
+
+    def __init__(self, py_func: Any, py_file: str) -> None:
+        super().__init__(py_func, py_file)
+        self._folder = _temporary_folder()
+        self._cache_path = str(self._folder / self.get_suitable_cache_subpath(py_file))
+
+
+@functools.cache
+def _temporary_folder() -> Path:
     folder = tempfile.mkdtemp(prefix="netdissect-numba-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    numba.config.CACHE_DIR = folder  # type: ignore[attr-defined]
     warnings.warn(
-        "neither the installed package nor the user's cache folder can be written: loops are compiled anew in each "
-        "process, which takes up to a minute. Set NUMBA_CACHE_DIR to a folder that only you can write.",
-        stacklevel=4,
+        "neither the installed package nor the user's cache folder can be written by this user alone: loops are "
+        "compiled anew in each process, which takes some seconds. Set NUMBA_CACHE_DIR to a folder that only you can "
+        "write.",
+        stacklevel=2,
     )
+    return Path(folder)
+
+
+class _Code(_FunctionCode):  # type: ignore[misc]
+    """Where the machine code of one function is kept: the first of these folders that can be written."""
+
+    _locator_classes = (_Provided, _InPackage, _UserFolder, _TemporaryFolder)
+
+
+class _Cache(_FunctionCache):  # type: ignore[misc]
+    """Compiles again where machine code finds no room on the disk, or is of a version with other types."""
+
+    _impl_class = _Code
+
+    def save_overload(self, *compiled_code: Any) -> None:
+        """Keep machine code, if there is room for it."""
+        with suppress(OSError):
+            super().save_overload(*compiled_code)
+
+    def load_overload(self, *signature: Any) -> Any:
+        """Return machine code, or None."""
+        try:
+            return super().load_overload(*signature)
+        except (AttributeError, ImportError):  # Numba reads the types before it sees that the source has changed
+            with suppress(OSError):
+                self.flush()
+            return None

@@ -21,7 +21,7 @@ Sources: infinitesimal jackknife: Efron 1982 :cite:p:`efron1982jackknife`, chapt
 
 from dataclasses import dataclass
 from math import comb
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -119,7 +119,8 @@ class InfluenceMoments:
                 sums += comb(power, taken) * (lost * mean) ** (power - taken) * (-scores) ** taken * powers[taken]
         starts = np.searchsorted(candidates.units, np.arange(len(candidates.pair_index) + 1))
         of_pairs = (candidates.label_ids, candidates.categories, candidates.pair_index, scores, lost, mean)
-        pairs = PairArrays(starts, *of_pairs)
+        contiguous: list[Any] = [np.ascontiguousarray(array) for array in of_pairs]  # one signature for all
+        pairs = PairArrays(starts, *contiguous)
         positions = np.searchsorted(labels.images, masks.image_index)
         hits = np.zeros(len(scores))
         _add_masks(masks, positions, counted, concept_pixels, pairs, (hits, self.second, self.fourth))
