@@ -170,5 +170,5 @@ def _select(
                     continue
                 for j in range(width):
                     values[kept] = cell[i, j]
-                    kept += flags[j]
+                    kept += np.int64(flags[j])
     return kept
