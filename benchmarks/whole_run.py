@@ -158,7 +158,7 @@ def dissected(series: Series, data: Path, way: Way, batch_size: int) -> Record:
         )  # fmt: skip
         run = json.loads((out / "run.json").read_text(encoding="utf-8"))["run"]
     assert [layer["name"] for layer in run["layers"]] == list(measured.chosen(way.layers))
-    says = {name: run[name] for name in ("seconds", "forward") if name in run}
+    says = {"seconds": run["seconds"], "check": run.get("backend_check"), "backend": run["config"]["backend"]}
     return {"name": way.name} | spent | {"batch_size": batch_size, "images": run["data"]["images"], "says": says}
 
 
