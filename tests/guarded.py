@@ -89,7 +89,7 @@ def guard_all(monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], Counter[str]]:
         How often each was called since.
     """
     root = Path(netdissect.__path__[0])
-    sources = [path for path in root.rglob("*.py") if "import numba" in path.read_text(encoding="utf-8")]
+    sources = [path for path in root.rglob("*.py") if "netdissect.jit import" in path.read_text(encoding="utf-8")]
     for source in sources:
         importlib.import_module(".".join(("netdissect", *source.relative_to(root).with_suffix("").parts)))
     modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "netdissect"]

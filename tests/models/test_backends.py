@@ -114,7 +114,7 @@ def test_the_least_recently_used_graphs_are_deleted(tmp_path, monkeypatch):
     for age, file in enumerate([new, old]):
         file.write_bytes(bytes(100))
         os.utime(file, (1000 - age, 1000 - age))
-    monkeypatch.setattr(onnx_export, "MAX_CACHE_BYTES", 300)
+    monkeypatch.setattr(onnx_export, "GRAPHS", replace(onnx_export.GRAPHS, max_bytes=300))
     onnx_export._write(tmp_path / "graph-3.onnx", bytes(150))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["graph-2.onnx", "graph-3.onnx"]
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from uuid import uuid4
 
 import torch
 from torch import Tensor, nn
 
+from netdissect.caches.cache_folder import GRAPHS, OTHER_FOLDER, is_readable, make_room, mark_used, new_part
 from netdissect.checksums import checksum, strip_checksum
 from netdissect.errors import BackendError
 from netdissect.models.backends.backend import Modules
@@ -27,17 +27,14 @@ FORMAT = 1
 OPSET = 20  # the first with GELU as one operation, and the last that this exporter of torch knows
 INPUT = "images"
 MAX_GRAPH_BYTES = 2**31  # of one file: the limit of its format
-MAX_CACHE_BYTES = 4 * 2**30  # of all graphs in a folder; the least recently used are deleted
-PATTERN = "graph-*.onnx"
 
 
-def graph_digest(network: Network, modules: Modules, images: Tensor) -> str:
-    """Return the digest of what makes a graph."""
-    inputs = (FORMAT, OPSET, torch.__version__, network.digest, tuple(modules), tuple(images.shape), _code(network))
-    return hashlib.sha256(repr(inputs).encode()).hexdigest()
+def graph_inputs(network: Network, modules: Modules, images: Tensor) -> tuple[object, ...]:
+    """Return what makes a graph."""
+    return FORMAT, OPSET, torch.__version__, network.digest, tuple(modules), tuple(images.shape), _code(network)
 
 
-def load_or_export(network: Network, modules: Modules, images: Tensor, digest: str, folder: Path | None) -> bytes:
+def load_or_export(network: Network, modules: Modules, images: Tensor, folder: Path | None) -> bytes:
     """Return the graph of a network, with weights: from the folder of an earlier run, or exported and written there.
 
     Parameters
@@ -48,8 +45,6 @@ def load_or_export(network: Network, modules: Modules, images: Tensor, digest: s
         Its outputs, in this order.
     images : float32 (B, C, H, W)
         Normalized; the network runs on them once.
-    digest
-        Of what makes the graph.
     folder
         None: nothing is read or written.
 
@@ -58,7 +53,7 @@ def load_or_export(network: Network, modules: Modules, images: Tensor, digest: s
     BackendError
         If the network cannot be exported.
     """
-    path = None if folder is None else folder / f"graph-{digest[:32]}.onnx"
+    path = None if folder is None else GRAPHS.path(folder, graph_inputs(network, modules, images))
     content = None if path is None else _read(path)
     if content is None:
         content = export(network, modules, images)
@@ -158,39 +153,29 @@ def _code(network: Network) -> str:
 def _read(path: Path) -> bytes | None:
     """Return the graph in a file; None if there is none, or it is damaged."""
     try:
-        if not path.is_file() or path.stat().st_size > MAX_GRAPH_BYTES:
+        if not is_readable(path, "the graph is exported instead") or path.stat().st_size > MAX_GRAPH_BYTES:
             return None
         content = strip_checksum(path.read_bytes())
     except (OSError, ValueError):
         return None
-    with suppress(OSError):  # in a folder that is read-only for this user
-        path.touch()  # used just now
+    mark_used(path)
     return content
 
 
 def _write(path: Path, content: bytes) -> None:
     """Write a graph to a file where that is possible, and delete the least recently used ones."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
+    part: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content + checksum([content]))
-        temporary.replace(path)
-        _make_space(path)
+        part = new_part(path)
+        part.write_bytes(content + checksum([content]))
+        make_room(GRAPHS, path.parent, len(content))
+        part.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
+        if part is not None:
+            with suppress(OSError):
+                part.unlink()
         warnings.warn(
             f"{path.parent} cannot be written ({error.strerror}): the exported graph is not kept for the next run. "
-            "Name a cache folder of your own (XDG_CACHE_HOME, Execution.cache_folder), or say --cache-folder none.",
+            f"{OTHER_FOLDER}",
             stacklevel=2,
         )
-
-
-def _make_space(newest: Path) -> None:
-    files = sorted(newest.parent.glob(PATTERN), key=lambda file: file.stat().st_mtime, reverse=True)
-    total = 0
-    for file in files:
-        total += file.stat().st_size
-        if total > MAX_CACHE_BYTES and file != newest:
-            with suppress(OSError):
-                file.unlink()

@@ -13,10 +13,10 @@ from torch import Tensor
 from netdissect.errors import BackendError
 from netdissect.extras import need
 from netdissect.models.backends.backend import BackendSettings, Modules
-from netdissect.models.backends.onnx_export import INPUT, graph_digest, load_or_export
+from netdissect.models.backends.onnx_export import INPUT, graph_inputs, load_or_export
 from netdissect.models.network import Network
 
-_SESSIONS: "WeakKeyDictionary[Network, tuple[tuple[str, int], Any]]" = WeakKeyDictionary()
+_SESSIONS: "WeakKeyDictionary[Network, tuple[tuple[tuple[object, ...], int], Any]]" = WeakKeyDictionary()
 """The last session of each network: the layout check and the passes of one run use the same."""
 
 
@@ -51,12 +51,12 @@ class OnnxRuntimeBackend:
 
     def _open(self, images: Tensor) -> Any:
         """Return the session of the network, which an earlier recorder may have opened."""
-        digest, threads = graph_digest(self._network, self._modules, images), torch.get_num_threads()
+        inputs, threads = graph_inputs(self._network, self._modules, images), torch.get_num_threads()
         key, session = _SESSIONS.get(self._network, (None, None))
-        if key != (digest, threads):
-            graph = load_or_export(self._network, self._modules, images, digest, self._settings.folder)
+        if key != (inputs, threads):
+            graph = load_or_export(self._network, self._modules, images, self._settings.folder)
             session = self._session_of(graph, threads)
-            _SESSIONS[self._network] = (digest, threads), session
+            _SESSIONS[self._network] = (inputs, threads), session
         return session
 
     def _session_of(self, graph: bytes, threads: int) -> Any:
