@@ -101,7 +101,8 @@ def test_no_command_or_option_is_called_by_a_word_that_was_given_up() -> None:
 
 
 def test_no_field_of_a_configuration_is_called_by_a_word_that_was_given_up() -> None:
-    models = [one for one in vars(config).values() if inspect.isclass(one) and issubclass(one, BaseModel)]
+    classes = (getattr(config, name) for name in config.__all__)
+    models = [one for one in classes if inspect.isclass(one) and issubclass(one, BaseModel)]
     assert not [f"{model.__name__}.{name}" for model in models for name in model.model_fields if words(name) & WORDS]
 
 

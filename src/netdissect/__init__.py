@@ -8,9 +8,12 @@ waits for torch. `dissect` and `report` are functions; modules of the packages o
 ``from netdissect.dissect.verify import repair``.
 """
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from netdissect.lazy import attach
 
 __getattr__, __dir__, __all__ = attach(__name__, __file__)
-__version__ = version("netdissect")
+try:
+    __version__ = version("netdissect")
+except PackageNotFoundError:  # its source is on the path, as on a machine without package registries
+    __version__ = "0+source"

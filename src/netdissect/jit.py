@@ -14,7 +14,6 @@ from typing import Any
 
 import numba
 from numba.core import caching
-from platformdirs import user_cache_path
 
 _njit: Any = numba.njit
 _FunctionCode: Any = caching.CompileResultCacheImpl
@@ -51,7 +50,11 @@ class _UserFolder(_UserWide):  # type: ignore[misc, valid-type]
 
     def __init__(self, py_func: Any, py_file: str) -> None:
         super().__init__(py_func, py_file)
-        self._folder = user_cache_path("netdissect") / "compiled"
+        self._folder = Path(self._cache_path)  # Numba's own, where only torch and Numba are there
+        with suppress(ModuleNotFoundError):
+            from platformdirs import user_cache_path
+
+            self._folder = user_cache_path("netdissect") / "compiled"
         self._cache_path = str(self._folder / self.get_suitable_cache_subpath(py_file))
 
     def ensure_cache_path(self) -> None:

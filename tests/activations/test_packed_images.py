@@ -9,7 +9,8 @@ import pytest
 from netdissect.activations import packed_images
 from netdissect.activations.packed_images import PAGE, PackedImages
 from netdissect.caches import cache_folder
-from netdissect.caches.cache_folder import IMAGES, CacheNote
+from netdissect.caches.cache_folder import IMAGES
+from netdissect.caches.cache_note import CacheNote
 
 IMAGES_OF_FILE = np.random.default_rng(0).integers(0, 256, (600, 5, 4, 3), dtype=np.uint8)
 

@@ -14,8 +14,9 @@ from torch import nn
 import strategies
 from netdissect import dissect, dissect_shard, estimate, merge_shards
 from netdissect.config import DissectConfig, Execution
-from netdissect.dissect import run_dissection
-from netdissect.dissect.choices.batch_size import double_batch, find_batch_size
+from netdissect.dissect import layer_state, run_dissection
+from netdissect.dissect.choices import batch_size
+from netdissect.dissect.choices.batch_size import double_batch, find_batch_size, largest_that_fits
 from netdissect.dissect.run_dissection import open_inputs
 from netdissect.errors import ConfigError, NetworkError
 from netdissect.models import Network, Preprocessing
@@ -204,3 +205,41 @@ def test_a_forward_pass_that_runs_out_of_memory_says_so() -> None:
     )
     with pytest.raises(NetworkError, match=message):
         network.forward(torch.zeros(2, 3, SIDE, SIDE))
+
+
+@pytest.mark.parametrize("engine", ["compiled", "tensor"])
+def test_a_run_whose_memory_runs_out_names_a_batch_size_that_fits(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    tried: list[int] = []
+
+    def forward_pass(_source: Any, size: int) -> float:
+        tried.append(size)
+        if size > 4:
+            raise NetworkError("fails") from torch.OutOfMemoryError("CUDA out of memory")
+        return 1.0
+
+    monkeypatch.setattr(layer_state.Collector, "update", refuse)
+    monkeypatch.setattr(layer_state.DeviceCollector, "update", refuse)
+    monkeypatch.setattr(batch_size, "_images_per_second", forward_pass)
+    with pytest.raises(ConfigError, match=r"a batch of 18 images does not fit.*'cpu'.*--batch-size 2, which fits"):
+        dissect(build(), root, layers="fc", batch_size=18, engine=engine, out=tmp_path)
+    assert tried == [9, 4]
+
+
+def test_no_batch_size_is_named_where_not_even_one_image_fits() -> None:
+    def refuse(_size: int) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert largest_that_fits(refuse, 64) is None
+
+
+def test_another_error_of_a_smaller_batch_is_not_hidden() -> None:
+    def fail(_size: int) -> float:
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        largest_that_fits(fail, 64)

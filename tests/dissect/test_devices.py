@@ -1,5 +1,6 @@
 """Which device a run takes, where it counts, and in which number format; accelerators are pretended to be there."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ import torch
 from torch import nn
 
 import strategies
-from netdissect.concepts import ConceptData
+from netdissect.concepts import ConceptData, Size
 from netdissect.config import DissectConfig, Execution, StatisticsConfig
 from netdissect.dissect import devices, dissect, forward
 from netdissect.dissect.devices import choose_device, counts_on_device, has_float64, number_format
 from netdissect.dissect.forward import DissectionInputs
-from netdissect.errors import ConfigError
-from netdissect.models import Network, Preprocessing, resolve_layers
+from netdissect.errors import ActivationError, ConfigError
+from netdissect.models import Layer, Network, Preprocessing, resolve_layers
 from networks import COVERAGE, SIDE, build, images
 
 Present = Any
@@ -148,6 +149,23 @@ def test_where_only_the_forward_pass_runs_on_the_device_maps_are_copied_to_the_h
     found = dissect(build(), root, config=config, execution=execution)
     for name, layer in expected.layers.items():
         assert layer.units.equals(found.layers[name].units)
+
+
+def test_a_device_tells_of_nan_some_batches_later_with_image_and_unit(root: Path) -> None:
+    data, net = ConceptData.open(root), network()
+    layers = (Layer("conv", "Conv2d", 4, Size(2, 2), None), Layer("late", "Conv2d", 3, Size(1, 1), None))
+    check = forward.FiniteCheck(
+        DissectionInputs.of(net, data, layers, DissectConfig(layers="0", device="cuda"), Execution())
+    )
+    large = torch.full((2, 4, 2, 2), 3e38)  # whose sum is infinite
+    broken = torch.zeros(2, 3, 1, 1)
+    broken[1, 2], broken[1, 1] = torch.nan, -torch.inf
+
+    for start, late in ((0, torch.zeros(2, 3, 1, 1)), (2, broken), (4, broken)):
+        check.add({"conv": large, "late": late}, start)  # does not raise
+    message = f"layer 'late' gives NaN or infinity, first in unit 1 on {data.rows[3].image}"
+    with pytest.raises(ActivationError, match=re.escape(message)):
+        check.refuse()
 
 
 def test_the_plan_names_device_and_batch_size(root: Path, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 import run_asserts
 import strategies
-from netdissect.caches.cache_folder import LABELS, CacheNote
+from netdissect.caches.cache_folder import LABELS
+from netdissect.caches.cache_note import CacheNote
 from netdissect.concepts import ConceptData
 from netdissect.config import PROTOCOLS, DissectConfig, Execution, Protocol, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect, label_cache

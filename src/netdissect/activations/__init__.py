@@ -3,25 +3,6 @@
 image_reader.py (decoded or packed images) -> network -> topk.py (thresholds), histogram.py, top_images.py -> store.py
 """
 
-from netdissect.activations.image_batches import (
-    PREFETCHED_BATCHES,
-    Batch,
-    batch_starts,
-    prefetch,
-)
-from netdissect.activations.image_reader import ImageReader
-from netdissect.activations.store import ActivationStore
-from netdissect.activations.top_images import TopImages
-from netdissect.activations.topk import StreamingTopK, ranks
+from netdissect.lazy import attach
 
-__all__ = [
-    "PREFETCHED_BATCHES",
-    "ActivationStore",
-    "Batch",
-    "ImageReader",
-    "StreamingTopK",
-    "TopImages",
-    "batch_starts",
-    "prefetch",
-    "ranks",
-]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

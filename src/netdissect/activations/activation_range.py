@@ -75,6 +75,26 @@ def choose_images(parts: Sequence[ImageMaxima], seed: int) -> tuple[Ints, Floats
     return chosen, maxima
 
 
+class ChosenRows:
+    """Which of the chosen images are in a batch.
+
+    Parameters
+    ----------
+    image_index
+        Chosen images of each unit, int64 (U, S); -1: none.
+    """
+
+    def __init__(self, image_index: Ints) -> None:
+        self._slots = image_index.shape[1]
+        self._order = np.argsort(image_index, axis=None, kind="stable")
+        self._sorted = image_index.ravel()[self._order]
+
+    def of_batch(self, first: int, images: int) -> Ints:
+        """Return image in the batch, unit and slot of those among `images` images from `first` on, int64 (3, n)."""
+        begin, end = np.searchsorted(self._sorted, (first, first + images))
+        return np.stack([self._sorted[begin:end] - first, *np.divmod(self._order[begin:end], self._slots)])
+
+
 class RangeMaps:
     """The activation maps of chosen images, collected in another pass over the same images.
 
@@ -95,18 +115,13 @@ class RangeMaps:
 
     def __init__(self, image_index: Ints, cells: Size) -> None:
         self.maps: Floats = np.zeros((*image_index.shape, *cells), np.float32)
-        self._slots = image_index.shape[1]
-        self._order = np.argsort(image_index, axis=None, kind="stable")
-        self._sorted = image_index.ravel()[self._order]
+        self._chosen = ChosenRows(image_index)
 
     def update(self, maps: "Tensor", first: int) -> None:
         """Add maps, float32 (B, U, h, w), of the images from index `first` on."""
-        begin, end = np.searchsorted(self._sorted, (first, first + len(maps)))
-        if begin == end:
-            return
-        unit, slot = np.divmod(self._order[begin:end], self._slots)
-        image = self._sorted[begin:end] - first
-        self.maps[unit, slot] = maps[image, unit].cpu().numpy()
+        image, unit, slot = self._chosen.of_batch(first, len(maps))
+        if len(image):
+            self.maps[unit, slot] = maps[image, unit].cpu().numpy()
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays of a checkpoint."""

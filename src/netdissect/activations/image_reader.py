@@ -17,7 +17,8 @@ from PIL import features
 
 from netdissect.activations.image_batches import PREFETCHED_BATCHES, Batch, InputFormat, Pixels, prefetch, read_image
 from netdissect.activations.packed_images import PackedImages
-from netdissect.caches.cache_folder import IMAGES, CacheNote, is_readable, mark_used
+from netdissect.caches.cache_folder import IMAGES, is_readable, mark_used
+from netdissect.caches.cache_note import CacheNote
 from netdissect.concepts import ConceptData
 
 DECODERS = ("libjpeg_turbo", "jpg", "jpg_2000", "webp", "avif")

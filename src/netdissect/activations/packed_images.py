@@ -22,7 +22,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.caches.cache_folder import IMAGES, OTHER_FOLDER, CacheNote, make_room, new_part
+from netdissect.caches.cache_folder import IMAGES, OTHER_FOLDER, make_room, new_part
+from netdissect.caches.cache_note import CacheNote
 
 Pixels = npt.NDArray[np.uint8]
 Entries = npt.NDArray[np.uint64]

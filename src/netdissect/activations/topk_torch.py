@@ -12,10 +12,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from netdissect.activations.activation_range import ChosenRows
 from netdissect.activations.histogram import BINS, BINS_PER_SIGN, FIRST_BIN, MAGNITUDE, SHIFT
 from netdissect.activations.topk import interpolate_order_statistics, rank_positions
+from netdissect.activations.transfers import as_host_array, upload
 from netdissect.concepts import Size
 from netdissect.config import Threshold
+
+MERGED_VALUES = 2**26
+"""Values among which the largest are found at a time: torch returns their positions, too, in 8 bytes each."""
+ZERO_COUNTERS = 32
+"""Counters of zeros: most activations are 0, and a device adds to one counter one by one."""
 
 
 class TorchStreamingTopK:
@@ -36,15 +43,22 @@ class TorchStreamingTopK:
             self._merge_pending()
 
     def _merge_pending(self) -> None:
-        values = torch.cat([self._kept, *self._pending], dim=1)
-        self._kept = values.topk(min(self.keep, values.shape[1]), dim=1, sorted=True).values
-        self._pending = []
+        columns = self._kept.shape[1] + sum(part.shape[1] for part in self._pending)
+        kept = self._kept.new_empty((len(self._kept), min(self.keep, columns)))
+        step = max(1, MERGED_VALUES // max(columns, 1))
+        for start in range(0, len(kept), step):
+            units = slice(start, start + step)
+            values = torch.cat([part[units] for part in (self._kept, *self._pending)], dim=1)
+            # In any order: sorting takes longer than finding them.
+            kept[units] = values.topk(kept.shape[1], dim=1, sorted=False).values
+        self._kept, self._pending = kept, []
 
     def thresholds(self, quantiles: Sequence[float], rule: Threshold) -> npt.NDArray[np.float32]:
         """Return T, float32 (quantiles, U), once all values were seen."""
         self._merge_pending()
         positions, weights = rank_positions(quantiles, self.total, rule)
-        neighbors = self._kept[:, torch.from_numpy(positions).to(self._kept.device)]
+        falling = self._kept.sort(dim=1, descending=True).values
+        neighbors = falling[:, torch.from_numpy(positions).to(falling.device)]
         return interpolate_order_statistics(neighbors.cpu().numpy(), weights)
 
     @property
@@ -76,7 +90,7 @@ class TorchTopImages:
     def update(self, maps: Tensor, image_index: npt.NDArray[np.int64]) -> None:
         """Add maps, float32 (B, U, h, w), of the images `image_index`, which rise from call to call."""
         units = len(self._image_index)
-        new_index = torch.from_numpy(image_index).to(maps.device).expand(units, -1)
+        new_index = upload(image_index, maps.device).expand(units, -1)
         all_index = torch.cat([self._image_index, new_index], dim=1)
         all_maps = torch.cat([self._maps, maps.transpose(0, 1)], dim=1)
         # Stable: of equal maxima the earlier image, which is further left, stays first.
@@ -107,19 +121,23 @@ class TorchHistogram:
     """Histogram of activations on a device; see `Histogram`."""
 
     def __init__(self, units: int, device: torch.device) -> None:
-        self._counts = torch.zeros((units, BINS), dtype=torch.int64, device=device)
+        self._counts = torch.zeros((units, BINS + ZERO_COUNTERS), dtype=torch.int64, device=device)
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
         """Counts so far, copied to the host."""
-        return self._counts.cpu().numpy().copy()
+        counts = self._counts[:, :BINS].clone()
+        counts[:, BINS_PER_SIGN] += self._counts[:, BINS:].sum(dim=1)
+        return as_host_array(counts)
 
     def update(self, maps: Tensor) -> None:
         """Add maps, float32 (B, U, h, w) on the device, finite."""
         bits = maps.transpose(0, 1).flatten(1).contiguous().view(torch.int32)
         magnitude = (((bits & MAGNITUDE) >> SHIFT) - FIRST_BIN).clamp(0, BINS_PER_SIGN)
         bins = torch.where(bits < 0, BINS_PER_SIGN - magnitude, BINS_PER_SIGN + magnitude).long()
-        self._counts.scatter_add_(1, bins, torch.ones_like(bins))
+        zero_counters = BINS + torch.arange(bins.shape[1], device=maps.device) % ZERO_COUNTERS
+        bins = torch.where(magnitude == 0, zero_counters, bins)
+        self._counts.scatter_add_(1, bins, bins.new_ones((1, 1)).expand_as(bins))
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays of a checkpoint."""
@@ -127,4 +145,31 @@ class TorchHistogram:
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Continue from a `state`."""
-        self._counts = torch.from_numpy(state["counts"]).to(self._counts.device)
+        self._counts.zero_()
+        self._counts[:, :BINS] = torch.from_numpy(state["counts"])
+
+
+class TorchRangeMaps:
+    """The activation maps of chosen images, collected on a device; see `RangeMaps`."""
+
+    def __init__(self, image_index: npt.NDArray[np.int64], cells: Size, device: torch.device) -> None:
+        self._chosen = ChosenRows(image_index)
+        self._maps = torch.zeros((*image_index.shape, *cells), dtype=torch.float32, device=device)
+
+    @property
+    def maps(self) -> npt.NDArray[np.float32]:
+        """Maps so far, float32 (U, S, h, w), copied to the host."""
+        return as_host_array(self._maps)
+
+    def update(self, maps: Tensor, first: int) -> None:
+        """Add maps, float32 (B, U, h, w) on the device, of the images from index `first` on."""
+        image, unit, slot = upload(self._chosen.of_batch(first, len(maps)), maps.device)
+        self._maps[unit, slot] = maps[image, unit]
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays of a checkpoint."""
+        return {"maps": self.maps}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Continue from a `state`."""
+        self._maps.copy_(torch.from_numpy(state["maps"]))

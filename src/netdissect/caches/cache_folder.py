@@ -18,8 +18,6 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from netdissect.paths import check_regular
 
 DAY = 24 * 60 * 60.0
@@ -80,39 +78,6 @@ IMAGES = CacheKind("images", "decoded, resized images", "images-*.bin", 10 * 10*
 DIGESTS = CacheKind("digests", "digests of the files of data sets", "digests-*.txt", 2**20, 100)
 GRAPHS = CacheKind("graphs", "networks exported for ONNX Runtime", "graph-*.onnx", 4 * 2**30, 10_000)
 KINDS = (LABELS, IMAGES, DIGESTS, GRAPHS)
-
-
-class CacheNote(BaseModel):
-    """What a cached file says of itself to who lists the cache; nothing else reads it.
-
-    Attributes
-    ----------
-    data
-        Folder of the data set.
-    images
-        How many.
-    detail
-        Protocol, input size and the like.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    data: str | None = None
-    images: int | None = None
-    detail: str | None = None
-
-    def written(self, limit: int = 2000) -> bytes:
-        """Return the note as JSON of at most `limit` bytes; empty if it does not fit."""
-        content = self.model_dump_json().encode()
-        return content if len(content) <= limit else b""
-
-    @classmethod
-    def read(cls, content: bytes) -> "CacheNote":
-        """Read a note; one that is damaged is empty."""
-        try:
-            return cls.model_validate_json(content)
-        except ValidationError:
-            return cls()
 
 
 def is_readable(path: Path, instead: str) -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from netdissect.caches.cache_folder import KINDS, LABELS, CacheNote, KindName, make_room
+from netdissect.caches.cache_folder import KINDS, LABELS, KindName, make_room
+from netdissect.caches.cache_note import CacheNote
 
 LOOPS: KindName = "loops"
 LOOPS_TITLE = "compiled loops"

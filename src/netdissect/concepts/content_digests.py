@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netdissect.caches.cache_folder import DIGESTS, CacheNote, make_room, mark_used, new_part
+from netdissect.caches.cache_folder import DIGESTS, make_room, mark_used, new_part
 from netdissect.config import Progress
 
 CHUNK = 200  # files in one task of a thread
@@ -105,6 +105,8 @@ class ContentDigests:
         with suppress(OSError):  # on a full or read-only disk the files are read again next time
             part = new_part(path)
             try:
+                from netdissect.caches.cache_note import CacheNote  # needs pydantic, which reading does not
+
                 note = CacheNote(data=str(self.root.parent.resolve()), detail=f"{len(self.names):,} files").written()
                 part.write_bytes(f"{digest} {_seal(stamp, digest)}\n".encode() + note)
                 part.replace(path)

@@ -4,17 +4,19 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from netdissect.activations import ranks
 from netdissect.activations.activation_range import RANGE_IMAGES
 from netdissect.activations.topk import BLOCK_SIZE, buffer_capacity
 from netdissect.concepts import Size
-from netdissect.config import DissectConfig, Execution
 from netdissect.counted import counted
 from netdissect.dissect.devices import counts_on_device
 from netdissect.models import Layer
 from netdissect.scoring import FieldSpan, FieldSpans, Upsampler, make_upsampler
+
+if TYPE_CHECKING:
+    from netdissect.config import DissectConfig, Execution
 
 StoreKind = Literal["dense", "sparse", "none"]
 # Measured on real layers: 8 to 15 % of the dense size at a quantile of 0.005, 38 to 56 % at 0.05.
@@ -56,7 +58,7 @@ class LayerPlan:
     layer: Layer
     source: Size
     images: int
-    config: DissectConfig
+    config: "DissectConfig"
 
     def grid_to(self, segmentation: Size) -> Upsampler:
         """Return the upsampler from the maps of the layer to label maps of this size."""
@@ -195,7 +197,7 @@ def size_text(count: float) -> str:
 
 
 def make_plan(
-    layers: Sequence[Layer], source: Size, images: int, config: DissectConfig, execution: Execution, folder: Path
+    layers: Sequence[Layer], source: Size, images: int, config: "DissectConfig", execution: "Execution", folder: Path
 ) -> CostPlan:
     """Choose stores and engine.
 
@@ -217,7 +219,7 @@ def make_plan(
     return CostPlan(plans, _store_kind(plans, execution, folder, tensor=tensor), tensor, _spilled(plans, execution))
 
 
-def _store_kind(plans: Sequence[LayerPlan], execution: Execution, folder: Path, *, tensor: bool) -> StoreKind:
+def _store_kind(plans: Sequence[LayerPlan], execution: "Execution", folder: Path, *, tensor: bool) -> StoreKind:
     if tensor:
         return "none"
     if execution.activation_cache != "auto":
@@ -226,7 +228,7 @@ def _store_kind(plans: Sequence[LayerPlan], execution: Execution, folder: Path, 
     return "sparse" if shutil.disk_usage(folder).free > 1.5 * needed else "none"
 
 
-def _spilled(plans: Sequence[LayerPlan], execution: Execution) -> frozenset[str]:
+def _spilled(plans: Sequence[LayerPlan], execution: "Execution") -> frozenset[str]:
     """Return the largest layers, as many as needed for the others to fit into memory."""
     budget, spilled = execution.memory_mb * 2**20, set()
     total = sum(plan.top_bytes for plan in plans)

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from netdissect.config import DissectConfig
 from netdissect.errors import ConfigError
 from netdissect.models import Network
+
+if TYPE_CHECKING:
+    from netdissect.config import DissectConfig
 
 AUTO = "auto"
 ACCELERATORS: dict[str, Callable[[], bool]] = {
@@ -97,7 +99,7 @@ def has_float64(device: torch.device) -> bool:
     return True
 
 
-def counts_on_device(config: DissectConfig, engine: str) -> bool:
+def counts_on_device(config: "DissectConfig", engine: str) -> bool:
     """Tell whether thresholds and counts are taken on the device of the forward pass, in plain tensor code.
 
     Parameters
@@ -122,7 +124,7 @@ def counts_on_device(config: DissectConfig, engine: str) -> bool:
 
 
 @contextmanager
-def number_format(device: torch.device, config: DissectConfig) -> Iterator[None]:
+def number_format(device: torch.device, config: "DissectConfig") -> Iterator[None]:
     """Run what is in this block in the number format of a run: float32 as such, or bfloat16."""
     with _exact_float32(), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         yield

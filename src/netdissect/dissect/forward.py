@@ -1,22 +1,31 @@
 """Activations of all layers, batch by batch: from the network, or from the stores of the threshold pass."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from netdissect.activations import ActivationStore, Batch, ImageReader
+from netdissect.activations import ActivationStore, Batch
+from netdissect.activations.transfers import uploaded
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.devices import number_format, torch_device
 from netdissect.errors import ActivationError, ConfigError
 from netdissect.models import ActivationRecorder, Layer, Network
 from netdissect.models.backends import BackendSettings
 from netdissect.models.checkpoints import missing_weights
-from netdissect.result import BackendCheck
+
+if TYPE_CHECKING:
+    from netdissect.activations import ImageReader
+    from netdissect.config import DissectConfig, Execution
+    from netdissect.result import BackendCheck
+
+
+ALL_FINITE = 2**63 - 1
+UNREAD_BATCHES = 64
+"""Batches on a device of which the host does not know whether they are finite: it waits for the device to learn it."""
 
 
 class Activations(NamedTuple):
@@ -55,16 +64,23 @@ class DissectionInputs(NamedTuple):
     network: Network
     data: ConceptData
     layers: Sequence[Layer]
-    config: DissectConfig
-    execution: Execution
-    images: ImageReader
-    backend_check: BackendCheck | None = None
+    config: "DissectConfig"
+    execution: "Execution"
+    images: "ImageReader"
+    backend_check: "BackendCheck | None" = None
 
     @classmethod
     def of(
-        cls, network: Network, data: ConceptData, layers: Sequence[Layer], config: DissectConfig, execution: Execution
+        cls,
+        network: Network,
+        data: ConceptData,
+        layers: Sequence[Layer],
+        config: "DissectConfig",
+        execution: "Execution",
     ) -> Self:
         """Add the reader of the images, which remembers what it knows of their files."""
+        from netdissect.activations import ImageReader  # whose cache needs pydantic, unlike the forward pass
+
         cache = execution.cache_folder if execution.image_cache else None
         return cls(network, data, layers, config, execution, ImageReader(data, network.preprocessing, cache))
 
@@ -73,8 +89,17 @@ class DissectionInputs(NamedTuple):
         return self._replace(config=self.config.model_copy(update=fields))
 
 
-def forward(source: DissectionInputs, starts: range) -> Iterator[Activations]:
+def forward(source: DissectionInputs, starts: range, check: "FiniteCheck | None" = None) -> Iterator[Activations]:
     """Run the network over the batches that begin at the image indices `starts`; see `batch_starts`.
+
+    Parameters
+    ----------
+    source
+        Network, data and configuration.
+    starts
+        First image of each batch.
+    check
+        What a checkpoint of the pass reads before it is written; None: there are no checkpoints.
 
     Raises
     ------
@@ -84,9 +109,11 @@ def forward(source: DissectionInputs, starts: range) -> Iterator[Activations]:
         If the device does not exist here.
     """
     batches = source.images.batches(starts, workers=source.execution.workers)
+    check = FiniteCheck(source) if check is None else check
     for batch, maps in recorded(source, batches):
-        _check_finite(maps, batch.start, source)
+        check.add(maps, batch.start)
         yield Activations(np.arange(batch.start, batch.start + len(batch.pixels)), maps)
+    check.refuse()
 
 
 def recorded(source: DissectionInputs, batches: Iterable[Batch]) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
@@ -96,14 +123,14 @@ def recorded(source: DissectionInputs, batches: Iterable[Batch]) -> Iterator[tup
     preprocessing = network.preprocessing
     backend = backend_settings(config, source.execution)
     with network.prepared(device), ActivationRecorder(network, source.layers, backend=backend) as recorder:
-        for batch in batches:
-            images = preprocessing.normalize(torch.from_numpy(batch.pixels).to(device))
+        for batch, pixels in uploaded(batches, device):
+            images = preprocessing.normalize(pixels)
             with number_format(device, config):
                 maps = recorder(images)
             yield batch, {name: values.float().contiguous() for name, values in maps.items()}
 
 
-def backend_settings(config: DissectConfig, execution: Execution) -> BackendSettings:
+def backend_settings(config: "DissectConfig", execution: "Execution") -> BackendSettings:
     """Return what runs the forward pass of a run.
 
     Raises
@@ -128,18 +155,54 @@ def stored(
         yield Activations(rows, StoredMaps(stores, number, len(rows)))
 
 
-def _check_finite(maps: Mapping[str, Tensor], start: int, source: DissectionInputs) -> None:
-    # A sum is finite only if all values are: one transfer from the device for all layers.
-    if torch.stack([values.sum() for values in maps.values()]).isfinite().all():
-        return
-    for name, values in maps.items():
-        not_finite = (~torch.isfinite(values)).nonzero()  # empty if only the sum overflowed
-        if len(not_finite):
-            image, unit = not_finite[0, :2].tolist()
+class FiniteCheck:
+    """Refuses NaN and infinity: on a CPU with the batch, on other devices some batches later.
+
+    Parameters
+    ----------
+    source
+        Network, data and configuration.
+    """
+
+    def __init__(self, source: DissectionInputs) -> None:
+        self._source = source
+        self._first: dict[str, Tensor] = {}  # image * units + unit of the first that is not finite
+        self._unread = 0
+        self._at_once = torch.device(source.config.device).type == "cpu"
+
+    def add(self, maps: Mapping[str, Tensor], start: int) -> None:
+        """Look at a batch whose first image is image `start`."""
+        # A sum is finite only if all values are, and takes less time than both extremes.
+        if self._at_once and torch.stack([values.sum() for values in maps.values()]).isfinite().all():
+            return
+        for name, values in maps.items():
+            low, high = values.flatten(2).aminmax(dim=2)
+            index = torch.arange(low.numel(), device=values.device).view_as(low) + start * values.shape[1]
+            first = index.masked_fill(low.isfinite() & high.isfinite(), ALL_FINITE).min()
+            self._first[name] = torch.minimum(first, self._first.get(name, first))
+        self._unread += 1
+        if self._at_once or self._unread >= UNREAD_BATCHES:
+            self.refuse()
+
+    def refuse(self) -> None:
+        """Wait for the device and raise if a batch was not finite.
+
+        Raises
+        ------
+        ActivationError
+            With the first layer that gave NaN or infinity, and the first image and unit there.
+        """
+        found = torch.stack([*self._first.values()]).tolist() if self._unread else []
+        self._unread = 0
+        for name, first in zip(self._first, found, strict=bool(found)):
+            if first == ALL_FINITE:
+                continue
+            units = next(layer.units for layer in self._source.layers if layer.name == name)
+            image, unit = divmod(first, units)
             raise ActivationError(
                 f"layer {name!r} gives NaN or infinity, first in unit {unit} on "
-                f"{source.data.rows[start + image].image}. A threshold needs finite activations: "
-                f"{_remedy(source.network)}."
+                f"{self._source.data.rows[image].image}. A threshold needs finite activations: "
+                f"{_remedy(self._source.network)}."
             )
 
 

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.activations import PREFETCHED_BATCHES, prefetch
-from netdissect.caches.cache_folder import LABELS, OTHER_FOLDER, CacheNote, make_room, mark_used, new_part
+from netdissect.caches.cache_folder import LABELS, OTHER_FOLDER, make_room, mark_used, new_part
+from netdissect.caches.cache_note import CacheNote
 from netdissect.concepts import ConceptData
 from netdissect.concepts.label_sets import LabelSetMap
 from netdissect.config import Protocol

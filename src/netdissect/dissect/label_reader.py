@@ -6,7 +6,8 @@ from itertools import chain
 from pathlib import Path
 
 from netdissect.activations import PREFETCHED_BATCHES, prefetch
-from netdissect.caches.cache_folder import CacheNote, is_readable
+from netdissect.caches.cache_folder import is_readable
+from netdissect.caches.cache_note import CacheNote
 from netdissect.concepts import ConceptData, Labels, Size
 from netdissect.config import Protocol
 from netdissect.dissect.label_cache import cache_file, read_cached_labels, write_through

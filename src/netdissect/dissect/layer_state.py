@@ -10,7 +10,7 @@ tensor code on the device of the forward pass.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,13 @@ from netdissect.activations.histogram import Histogram
 from netdissect.activations.image_maxima import ImageMaxima, largest_values, sampled_maxima
 from netdissect.activations.topk_torch import TorchHistogram, TorchStreamingTopK, TorchTopImages
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig
 from netdissect.dissect.cost_plan import LayerPlan, cells_of
 from netdissect.scoring import IoUCounter, IoUCounts
-from netdissect.scoring.iou_counter_torch import TorchIoUCounter, upsample
+from netdissect.scoring.device_axis import upsample
+from netdissect.scoring.iou_counter_torch import TorchIoUCounter
+
+if TYPE_CHECKING:
+    from netdissect.config import DissectConfig
 
 Maps = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -62,7 +65,7 @@ class ThresholdResult:
     image_maxima: Maps
 
     @classmethod
-    def of(cls, config: DissectConfig, values: AnyTopK, images: AnyTopImages, maxima: Sequence[ImageMaxima]) -> Self:
+    def of(cls, config: "DissectConfig", values: AnyTopK, images: AnyTopImages, maxima: Sequence[ImageMaxima]) -> Self:
         """Evaluate the statistics of all images; `maxima` of each shard, in the order of the images."""
         thresholds = values.thresholds(config.quantiles, config.protocol.threshold)
         chosen = choose_images(maxima, config.statistics.stats_seed)

@@ -16,11 +16,12 @@ import numpy.typing as npt
 from netdissect.activations import ActivationStore
 from netdissect.activations.activation_range import RangeMaps
 from netdissect.activations.image_maxima import ImageMaxima
+from netdissect.activations.topk_torch import TorchRangeMaps
 from netdissect.concepts import Size
 from netdissect.config import Progress
 from netdissect.dissect.cost_plan import CostPlan, LayerPlan, cells_of
 from netdissect.dissect.devices import torch_device
-from netdissect.dissect.forward import Activations, DissectionInputs, forward, stored
+from netdissect.dissect.forward import Activations, DissectionInputs, FiniteCheck, forward, stored
 from netdissect.dissect.label_reader import LabelReader
 from netdissect.dissect.layer_state import (
     AnyCollector,
@@ -41,6 +42,7 @@ from netdissect.scoring.mask_runs import MaskRuns
 
 Arrays = dict[str, npt.NDArray[Any]]
 AnyCounter = IoUCounter | TorchIoUCounter
+AnyRangeMaps = RangeMaps | TorchRangeMaps
 
 
 class CountResult(NamedTuple):
@@ -104,12 +106,14 @@ class TwoPass:
                 collector.restore(strip_prefix(f"layer{index}", saved))
 
         def state() -> Arrays:
+            check.refuse()
             return {"batches": np.array(done)} | prefix_layers(collector.state() for collector in collectors.values())
 
+        check = FiniteCheck(self.source)
         self._restore_lost_activations(collectors, done, state)
         if done < len(self.starts):
             with self._threads() as threads:
-                for batch in self._with_progress("thresholds", forward(self.source, self.starts[done:])):
+                for batch in self._with_progress("thresholds", forward(self.source, self.starts[done:], check)):
                     updates = [
                         threads.submit(collector.update, batch.maps[name], batch.rows)
                         for name, collector in collectors.items()
@@ -133,7 +137,7 @@ class TwoPass:
         per_image = PerImageFiles.at(self.work, tuple(counters), self.source.config)
         masks = MaskFiles.at(self.work, tuple(counters), len(self.rows), data, self.source.config)
         range_maps = {
-            plan.layer.name: RangeMaps(threshold_results[plan.layer.name].range_index, cells_of(plan.layer))
+            plan.layer.name: self._range_maps(plan, threshold_results[plan.layer.name].range_index)
             for plan in self.plan.layers
         }
         saved = self.work.load("counting")
@@ -147,7 +151,10 @@ class TwoPass:
             for index, chosen in enumerate(range_maps.values()):
                 chosen.restore(strip_prefix(f"range{index}", saved))
 
+        check = FiniteCheck(self.source)
+
         def state() -> Arrays:
+            check.refuse()
             totals, offsets = (
                 add_prefix("concept-totals", vars(concept_totals)),
                 add_prefix("images", per_image.state()),
@@ -163,7 +170,7 @@ class TwoPass:
 
         labels = self.label_reader.read(self.rows[done * self.starts.step :])
         with self._threads() as threads:
-            for batch in self._with_progress("counting", self._replay(collectors, done)):
+            for batch in self._with_progress("counting", self._replay(collectors, done, check)):
                 of_batch = [next(labels) for _ in batch.rows]
                 for image in of_batch:
                     concept_totals.update(image)
@@ -217,11 +224,18 @@ class TwoPass:
         spilled = self.work.file(name, "top") if name in self.plan.spilled else None
         return Collector(plan, maxima, store, spilled)
 
-    def _replay(self, collectors: Mapping[str, AnyCollector], done: int) -> Iterator[Activations]:
+    def _range_maps(self, plan: LayerPlan, image_index: npt.NDArray[np.int64]) -> AnyRangeMaps:
+        if self.plan.tensor:
+            return TorchRangeMaps(image_index, cells_of(plan.layer), torch_device(self.source.config.device))
+        return RangeMaps(image_index, cells_of(plan.layer))
+
+    def _replay(
+        self, collectors: Mapping[str, AnyCollector], done: int, check: FiniteCheck | None = None
+    ) -> Iterator[Activations]:
         stores = {name: collector.store for name, collector in collectors.items() if collector.store is not None}
         if stores:
             return stored(self.source, stores, self.starts, done)
-        return forward(self.source, self.starts[done:])
+        return forward(self.source, self.starts[done:], check)
 
     def _count(
         self,
@@ -229,7 +243,7 @@ class TwoPass:
         parts: list[tuple[Size, BatchLabels]],
         name: str,
         counter: AnyCounter,
-        range_maps: RangeMaps,
+        range_maps: AnyRangeMaps,
     ) -> tuple[list[ImageIntersections], list[MaskRuns]]:
         """Count one layer of a batch, the images of each size of label maps together."""
         plan = next(plan for plan in self.plan.layers if plan.layer.name == name)

@@ -19,7 +19,7 @@ from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
 from netdissect.dissect.choices.backend_choice import backend_text, with_backend
-from netdissect.dissect.choices.batch_size import find_batch_size
+from netdissect.dissect.choices.batch_size import explained_out_of_memory, find_batch_size
 from netdissect.dissect.cost_plan import CostPlan, make_plan, size_text
 from netdissect.dissect.determinism_check import with_determinism_check
 from netdissect.dissect.devices import choose_device, counts_on_device, torch_device
@@ -190,12 +190,12 @@ def _carry_out(
     seconds: dict[str, float] = {}
     with timed("layout check", seconds, work.log):
         info = with_layout_checks(source, info, work.path, work.log)
-    with timed("thresholds", seconds, work.log):
+    with explained_out_of_memory(source), timed("thresholds", seconds, work.log):
         collectors = two_pass.threshold_pass()
     threshold_results = {name: collector.threshold_result() for name, collector in collectors.items()}
     for collector in collectors.values():
         collector.release()
-    with timed("counting", seconds, work.log):
+    with explained_out_of_memory(source), timed("counting", seconds, work.log):
         counted = two_pass.count_pass(collectors, threshold_results)
     permutation_nulls: dict[str, PermutationNull] = {}
     if source.config.permutations:

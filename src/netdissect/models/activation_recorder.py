@@ -16,8 +16,8 @@ from torch import Tensor
 
 from netdissect.errors import ActivationError, LayerError
 from netdissect.models.backends import EAGER, BackendSettings, open_backend
-from netdissect.models.layers import Layer
 from netdissect.models.network import Network
+from netdissect.models.structure.layer import Layer
 
 
 class ActivationRecorder:

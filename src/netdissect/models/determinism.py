@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from netdissect.models.activation_recorder import ActivationRecorder
-from netdissect.models.layers import Layer
 from netdissect.models.network import Network
 from netdissect.models.run_module import hookable_modules
+from netdissect.models.structure.layer import Layer
 
 TOLERANCE = 1e-3
 """Largest difference that is taken for rounding, relative to a layer's largest magnitude."""

@@ -9,10 +9,11 @@ import torch
 
 from netdissect.config import Assumed, one_or_more
 from netdissect.errors import LayerError
-from netdissect.models.layers import NOTHING_ASSUMED, Layer, layers_by_name
+from netdissect.models.layers import NOTHING_ASSUMED, layers_by_name
 from netdissect.models.network import Network
 from netdissect.models.receptive_field.spatial_layout import UnknownLayout
 from netdissect.models.receptive_field.trace import TRACED_IMAGES, TracedModule, trace
+from netdissect.models.structure.layer import Layer
 from netdissect.models.structure.stages import Structure, structure_of
 
 LAYER_SETS = ("auto", "blocks", "mlp")

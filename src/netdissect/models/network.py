@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from netdissect.config import NetworkSource
 from netdissect.errors import NetdissectError, NetworkError
 from netdissect.models.preprocessing import Preprocessing
 from netdissect.models.run_module import (
@@ -27,6 +26,9 @@ from netdissect.models.run_module import (
     unwrapped,
     without_compiling,
 )
+
+if TYPE_CHECKING:
+    from netdissect.config import NetworkSource
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Network:
     module: torch.nn.Module
     preprocessing: Preprocessing
     bases: Mapping[str, tuple[str, Tensor]] = field(default_factory=dict)
-    source: NetworkSource | None = None
+    source: "NetworkSource | None" = None
     _memory_format: torch.memory_format = field(default=torch.contiguous_format, init=False, repr=False)
     _prepared: bool = field(default=False, init=False, repr=False)
     _facts: _Facts | None = field(default=None, init=False, repr=False)

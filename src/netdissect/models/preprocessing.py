@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, get_args
 
 import torch
@@ -150,11 +151,7 @@ class Preprocessing:
                 f"{', '.join(map(str, expected))}). Resize the images to {self.size.height} x {self.size.width} "
                 "pixels and keep them as bytes."
             )
-        constants = [
-            torch.tensor([255 * number for number in numbers], dtype=torch.float64).float()
-            for numbers in (self.mean, self.std)
-        ]
-        mean, deviation = (constant.to(images.device) for constant in constants)
+        mean, deviation = (_scaled(numbers, images.device) for numbers in (self.mean, self.std))
         pixels = images.permute(0, 2, 3, 1)
         if self.channels == 1 or not pixels.is_contiguous():
             return images.float().sub_(mean.view(-1, 1, 1)).div_(deviation.view(-1, 1, 1))
@@ -166,6 +163,12 @@ class Preprocessing:
     def __call__(self, images: Tensor) -> Tensor:
         """Normalize pixels: see `normalize`."""
         return self.normalize(images)
+
+
+@lru_cache(maxsize=64)
+def _scaled(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return 255 times some numbers, float32, rounded once; copied to a device once, since it waits for each copy."""
+    return torch.tensor([255 * number for number in numbers], dtype=torch.float64).float().to(device)
 
 
 def _input_size(value: Any) -> Size:

@@ -8,10 +8,13 @@ the first batch, and recorded in the configuration of the run.
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import takewhile
+from traceback import clear_frames
 
 import numpy as np
 
+from netdissect.counted import counted
 from netdissect.dissect.choices.timed_passes import timed_passes
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.errors import ConfigError
@@ -87,6 +90,66 @@ def double_batch(rate_of: Callable[[int], float], images: int) -> tuple[int, dic
         if size > FIRST and rates[size] < GAIN * rates[size // 2]:
             return size // 2, rates
     return max(rates), rates
+
+
+@contextmanager
+def explained_out_of_memory(source: DissectionInputs) -> Iterator[None]:
+    """Where memory runs out in this block, measure which batch size fits, and raise an error that names it.
+
+    Raises
+    ------
+    ConfigError
+        If memory runs out.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        clear_frames(error.__traceback__)  # which hold the tensors of the batch that did not fit
+        config = source.config
+        fitting = largest_that_fits(lambda size: _images_per_second(source, size), config.images_per_batch)
+        remedy = (
+            "not even one image fits: another device, or fewer layers"
+            if fitting is None
+            else f"--batch-size {fitting}, which fits, as was measured now; since last bits depend on it, with another "
+            "--out, or with --force instead of what this run has computed"
+        )
+        raise ConfigError(
+            f"a batch of {config.images_per_batch} images does not fit into the memory of device {config.device!r} "
+            f"(forward pass, thresholds and counts of {counted(len(source.layers), 'layers')}). Expected {remedy}."
+        ) from error
+
+
+def largest_that_fits(rate_of: Callable[[int], float], failed: int) -> int | None:
+    """Return a batch size that fits where `failed` did not; None if there is none.
+
+    Half of the largest whose forward pass fits among half of `failed`, a quarter, and so on: thresholds and counts also
+    need memory.
+
+    Parameters
+    ----------
+    rate_of
+        Runs a forward pass of a batch size.
+    failed
+        The batch size that did not fit.
+
+    Examples
+    --------
+    >>> largest_that_fits(float, 64)
+    16
+    """
+    size = failed // 2
+    while size:
+        try:
+            rate_of(size)
+        except Exception as error:  # each device has its own class
+            if not is_out_of_memory(error):
+                raise
+            size //= 2
+        else:
+            return max(size // 2, 1)
+    return None
 
 
 def _doubled(size: int) -> Iterator[int]:

@@ -8,10 +8,11 @@ import torch
 
 from netdissect.config import Assumed
 from netdissect.models.as_network import as_network
-from netdissect.models.layers import NOTHING_ASSUMED, Layer, read_layer
+from netdissect.models.layers import NOTHING_ASSUMED, read_layer
 from netdissect.models.network import Network
 from netdissect.models.receptive_field.trace import TracedModule, trace
 from netdissect.models.structure import find_blocks
+from netdissect.models.structure.layer import Layer
 from netdissect.models.structure.module_tree import ModuleTree
 
 MOST_STAGES = 12

@@ -8,54 +8,31 @@ Sources: Bau et al. 2017 :cite:p:`bau2017network`, sections 2.2 and 3; Bau et al
 """
 
 import math
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from netdissect.close_matches import did_you_mean
+from netdissect.config.literals import (
+    PROTOCOL_NAMES,
+    Anchor,
+    BackendName,
+    Duplicates,
+    Interpolation,
+    NullModel,
+    Precision,
+    ProtocolName,
+    Restriction,
+    Split,
+    Threshold,
+)
 from netdissect.config_fields import Config, Option, Values
 from netdissect.errors import ConfigError
-
-Anchor = Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"]
-Threshold = Literal["exact", "interpolated", "hazen"]
-Restriction = Literal["annotated", "overlap", "none"]
-Duplicates = Literal["once", "each"]
-ProtocolName = Literal["paper", "original", "lite", "pnas2020"]
-Rule = Literal["top-label", "per-category"]
-MaskMode = Literal["dim", "outline", "both"]
-Palette = Literal["safe", "paper"]
-Split = Literal["train", "val"]
-Resize = Literal["stretch", "crop", "pad"]
-NullModel = Literal["images", "locations"]
-Precision = Literal["float32", "bfloat16"]
-BackendName = Literal["eager", "compile", "onnxruntime"]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-
-BASIS_OF = "basis of "
-"""Begins the type of a virtual layer, before the name of the layer of whose units its units are combinations."""
-PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
-RULES: tuple[Rule, ...] = get_args(Rule)
 
 LARGEST_QUANTILE = 0.9
 """Masks of more than nine tenths of an image come from a percentile that was taken for the share above it."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-T = TypeVar("T")
-
-
-def one_or_more(values: Iterable[T]) -> tuple[T, ...]:
-    """Return values as a tuple, a single one included: a string is one name, and never its letters.
-
-    >>> one_or_more("layer4"), one_or_more(["layer3", "layer4"])
-    (('layer4',), ('layer3', 'layer4'))
-    """
-    given: Any = values  # types cannot tell a string from a list of strings, nor keep a path from coming alone
-    several = isinstance(given, Iterable) and not isinstance(given, str)
-    found: tuple[T, ...] = tuple(given) if several else (given,)
-    return found
 
 
 def _one_as_tuple(value: Any) -> Any:
@@ -504,7 +481,3 @@ class RunRequest(Config):
     threads: int | None = Field(
         None, gt=0, description="Threads of torch: the last bits of activations depend on them. None: as it is."
     )
-
-
-Progress = Callable[[str, int, int | None], None]
-"""Called as ``progress(stage, done, total)``; `total` is None where the number is not known."""

@@ -1,0 +1,9 @@
+from .image_batches import PREFETCHED_BATCHES as PREFETCHED_BATCHES
+from .image_batches import Batch as Batch
+from .image_batches import batch_starts as batch_starts
+from .image_batches import prefetch as prefetch
+from .image_reader import ImageReader as ImageReader
+from .store import ActivationStore as ActivationStore
+from .top_images import TopImages as TopImages
+from .topk import StreamingTopK as StreamingTopK
+from .topk import ranks as ranks
