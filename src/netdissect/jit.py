@@ -50,11 +50,7 @@ class _UserFolder(_UserWide):  # type: ignore[misc, valid-type]
 
     def __init__(self, py_func: Any, py_file: str) -> None:
         super().__init__(py_func, py_file)
-        self._folder = Path(self._cache_path)  # Numba's own, where only torch and Numba are there
-        with suppress(ModuleNotFoundError):
-            from platformdirs import user_cache_path
-
-            self._folder = user_cache_path("netdissect") / "compiled"
+        self._folder = _user_folder()
         self._cache_path = str(self._folder / self.get_suitable_cache_subpath(py_file))
 
     def ensure_cache_path(self) -> None:
@@ -70,6 +66,14 @@ class _UserFolder(_UserWide):  # type: ignore[misc, valid-type]
             if not _is_private(folder):
                 raise PermissionError(f"{folder} can be written by others")
         super().ensure_cache_path()
+
+
+def _user_folder() -> Path:
+    try:
+        from platformdirs import user_cache_path
+    except ModuleNotFoundError:  # where only what computes is installed
+        return _temporary_folder()
+    return user_cache_path("netdissect") / "compiled"
 
 
 def _is_private(folder: Path) -> bool:

@@ -135,7 +135,7 @@ def _scatter(active: npt.NDArray[np.bool_], needed: Bytes, values: Floats, maps:
 @compiled
 def _select(
     maps: Floats, active: npt.NDArray[np.bool_], bound: Floats, frames: Bytes, needed: Bytes, values: Floats
-) -> int:
+) -> np.int64:
     """Mark and gather cells above the bound, and each cell that shares an interpolated pixel with one.
 
     Fills the flags of the cells of active maps and the marked values, with capacity for one more value than cells, and
@@ -144,7 +144,7 @@ def _select(
     and overwritten if it is not kept. `frames` (2, n) are two such frames.
     """
     images, units, height, width = maps.shape
-    framed, first, kept = width + 2, 0, 0
+    framed, first, kept = width + 2, 0, np.int64(0)
     above, widened = frames[0], frames[1]
     for image in range(images):
         for unit in range(units):
