@@ -19,6 +19,9 @@ process_tuning.py, interruption.py     settings of the process, Ctrl-C
 Options come from the fields of models: see `netdissect.cli_options`.
 """
 
-from netdissect.cli.app import main
+from netdissect.cli.process_tuning import freeze_gc
+
+with freeze_gc():
+    from netdissect.cli.app import main
 
 __all__ = ["main"]
