@@ -368,7 +368,7 @@ NAMELESS = {
     "result/folder_lock.py": "who holds a folder",
     "result/run_config.py": "what the user asked for: his own folders, which may lie anywhere",
     "dissect/label_cache.py": "blocks by number",
-    "caches/cache_folder.py": "what a cached file says of itself, which is only shown",
+    "caches/cache_note.py": "what a cached file says of itself, which is only shown",
     "caches/list_caches.py": "the same",
     "models/preprocessing.py": "sizes, means and interpolation",
     "models/checkpoint_file.py": "whether the members of an archive of weights are whole; PyTorch reads them",

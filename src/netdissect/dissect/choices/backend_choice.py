@@ -122,7 +122,7 @@ def _candidates(source: DissectionInputs, rates: Mapping[BackendName, float]) ->
     """Yield PyTorch, then the backends that may be faster; `rates` are those measured so far."""
     yield "eager"
     on_cpu = source.config.device.startswith("cpu")
-    if on_cpu and source.config.precision == "float32" and find_spec("onnxruntime") is not None:
+    if on_cpu and source.config.precision == "float32" and all(map(find_spec, ("onnx", "onnxruntime"))):
         yield "onnxruntime"
     if len(source.data) / max(rates.values()) > COMPILE_SECONDS:
         yield "compile"

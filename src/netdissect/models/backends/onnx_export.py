@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from netdissect.caches.cache_folder import GRAPHS, OTHER_FOLDER, is_readable, make_room, mark_used, new_part
 from netdissect.checksums import checksum, strip_checksum
 from netdissect.errors import BackendError
+from netdissect.extras import need
 from netdissect.models.backends.backend import Modules
 from netdissect.models.backends.recorded_module import RecordedModule
 from netdissect.models.network import Network
@@ -52,6 +53,8 @@ def load_or_export(network: Network, modules: Modules, images: Tensor, folder: P
     ------
     BackendError
         If the network cannot be exported.
+    MissingExtraError
+        If onnx is not installed, with which PyTorch writes a graph.
     """
     path = None if folder is None else GRAPHS.path(folder, graph_inputs(network, modules, images))
     content = None if path is None else _read(path)
@@ -70,6 +73,7 @@ def export(network: Network, modules: Modules, images: Tensor) -> bytes:
     By tracing one pass on these images, which takes about a second. The exporter that is based on torch.export takes
     two to six, and loads its compiler.
     """
+    need("onnx", "onnx", "Exporting a network")
     recorded = RecordedModule(network, modules)
     names = [f"layer{number}" for number in range(len(modules))]  # names of layers may be any text
     try:
