@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numba
+import platformdirs
 import pytest
 from numba.core import caching
 
@@ -19,7 +20,7 @@ def user_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
     monkeypatch.setattr(caching.InTreeCacheLocator, "ensure_cache_path", refuse)
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
-    monkeypatch.setattr(jit, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / "cache" / name)
     monkeypatch.setattr(jit.tempfile, "tempdir", str(tmp_path))
     jit._temporary_folder.cache_clear()
     return tmp_path / "cache" / "netdissect" / "compiled"

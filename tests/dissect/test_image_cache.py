@@ -249,7 +249,7 @@ def test_a_file_that_this_user_may_not_read_is_said_and_left(
 
 
 def test_packed_images_need_a_folder() -> None:
-    with pytest.raises(ConfigError, match=r"image_cache cannot be True: they need a cache folder.*--cache-folder"):
+    with pytest.raises(ConfigError, match=r"image_cache cannot be True: packed images need .*--cache-folder"):
         Execution(image_cache=True)
     assert not Execution(cache_folder=Path("cache")).image_cache
 

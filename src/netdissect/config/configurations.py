@@ -464,7 +464,7 @@ class Execution(Config):
     def _needs_a_folder(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("cache_folder", "") is None:
             raise ValueError(
-                "they need a cache folder, and there is none: name one (--cache-folder, in Python cache_folder)"
+                "packed images need a cache folder, and there is none. Name it: --cache-folder, in Python cache_folder"
             )
         return value
 

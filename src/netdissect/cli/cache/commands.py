@@ -9,7 +9,7 @@ from platformdirs import user_cache_path
 from rich import filesize
 
 from netdissect.caches.cache_folder import KindName
-from netdissect.caches.list_caches import CacheList, clear_caches, list_caches
+from netdissect.caches.list_caches import LOOPS, CacheList, clear_caches, list_caches
 from netdissect.cli.console import console
 from netdissect.close_matches import did_you_mean
 from netdissect.counted import counted
@@ -45,14 +45,14 @@ def clear(
         typer.Option(
             "--kind",
             metavar="|".join(KINDS_LISTED),
-            help="Delete only this kind; repeats. Default: everything that 'cache list' lists.",
+            help="Delete only this kind; repeats. Default: all but compiled loops, which lie outside of the folder.",
         ),
     ] = None,
     cache_folder: FolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Delete cached files without asking, and list them: later runs compute them again."""
-    folder, chosen = _folder(cache_folder), set(kind or KINDS_LISTED)
+    folder, chosen = _folder(cache_folder), set(kind or KINDS_LISTED) - (set() if kind else {LOOPS})
     unknown = sorted(chosen.difference(KINDS_LISTED))
     if unknown:
         raise ConfigError(
@@ -71,7 +71,7 @@ def _folder(typed: Path | None) -> Path:
 def _loop_folders() -> list[Path]:
     """Return where Numba keeps compiled loops where it may not write beside the package."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
-    return [user_cache_path("numba"), *([Path(chosen)] if chosen else [])]
+    return [user_cache_path("netdissect") / "compiled", *([Path(chosen)] if chosen else [])]
 
 
 def _show(listed: CacheList, nothing: str, title: str = "", *, as_json: bool) -> None:

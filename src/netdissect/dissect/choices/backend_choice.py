@@ -83,6 +83,8 @@ def backend_text(source: DissectionInputs) -> str:
     check, config = source.backend_check, source.config
     if check is None:
         return ""
+    if check.difference == 0:
+        return f"; forward pass by {config.backend}"
     return (
         f"; forward pass by {config.backend} in {config.precision}, differs from PyTorch in float32 by at most "
         f"{check.difference:.1g} of a layer's largest magnitude"
@@ -113,7 +115,7 @@ def _fastest(
             logger.info("the backend %s is not chosen: %s", name, reason)
     best = max(rates, key=rates.__getitem__)
     chosen = best if rates[best] >= GAIN * rates["eager"] else "eager"
-    logger.info("backend %s; images per second measured: %s", chosen, rates)
+    logger.info("backend %s; images per second: %s", chosen, {name: round(rate, 1) for name, rate in rates.items()})
     check = BackendCheck(difference=differences[chosen], images_per_second=dict(rates))
     return source.with_config(backend=chosen)._replace(backend_check=check)
 
