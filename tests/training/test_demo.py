@@ -72,7 +72,7 @@ def test_compiling_is_logged_once_and_only_when_it_happens(caplog):
 
     with compilation_logged():
         assert (twice(2), twice(2.5), twice(3)) == (4, 5.0, 6)
-        assert [record.message for record in caplog.records] == ["compiling loops: half a minute, once on this machine"]
+        assert [record.message for record in caplog.records] == ["compiling loops: ten seconds, once on this machine"]
     with compilation_logged():
         twice(4)
     assert len(caplog.records) == 1

@@ -46,7 +46,7 @@ def compilation_logged() -> Iterator[None]:
         def on_start(self, event: Any) -> None:
             """Log the first one."""
             if not logged:
-                logger.info("compiling loops: half a minute, once on this machine")
+                logger.info("compiling loops: ten seconds, once on this machine")
             logged.append(event)
 
         def on_end(self, _event: Any) -> None:
