@@ -265,10 +265,6 @@ class TwoPass:
         workers = 1 if self.plan.tensor else min(self.source.execution.workers, len(self.plan.layers))
         return ThreadPoolExecutor(workers, thread_name_prefix="netdissect-layer")
 
-    def replay(self, stage: str, collectors: Mapping[str, AnyCollector]) -> Iterator[Activations]:
-        """Iterate over the stored activations again, for what follows the counting pass."""
-        return self._with_progress(stage, self._replay(collectors, 0))
-
     def replay_all(self, stage: str, collectors: Mapping[str, AnyCollector], done: int) -> Iterator[Activations]:
         """Iterate over all activations from batch `done` on: stored ones if all were kept, or another forward pass."""
         if self.keeps_all_activations(collectors):

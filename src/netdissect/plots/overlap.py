@@ -23,7 +23,7 @@ from netdissect.activations import prefetch
 from netdissect.concepts import ConceptData, Labels, Size
 from netdissect.config import MaskMode, Restriction
 from netdissect.plots.example_images import read_labels
-from netdissect.plots.outlines import mask_path, mask_runs_text
+from netdissect.plots.outlines import mask_path
 
 Mask = npt.NDArray[np.bool_]
 
@@ -127,11 +127,6 @@ class ConceptMask(NamedTuple):
     def path(self) -> str:
         """Its outline; see `netdissect.plots.outlines.mask_path`."""
         return mask_path(self.pixels)
-
-    @property
-    def runs_text(self) -> str:
-        """Its pixels; see `netdissect.plots.outlines.mask_runs_text`."""
-        return mask_runs_text(self.pixels)
 
     def contribution(self, unit: Mask) -> dict[str, int]:
         """Return the pixels of the regions of a unit's mask and this one, as they count in the IoU of the run."""
