@@ -34,6 +34,7 @@ from netdissect.result import schema, statistics_schema
 from netdissect.result.formulas import formula_schema
 from netdissect.result.result import RunInfo
 from netdissect.scoring.metrics import METRICS, Metric
+from netdissect.segment_config import SegmentConfig
 
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "reference" / "generated"
@@ -138,6 +139,7 @@ def configuration() -> str:
     models = (
         config.RunRequest,
         ComposeConfig,
+        SegmentConfig,
         config.DissectConfig, config.Protocol, config.StatisticsConfig, config.Assumed, config.Execution,
         config.NetworkSource, *_below(RunInfo),
     )  # fmt: skip
@@ -443,6 +445,12 @@ def compose_options() -> str:
     return _typed_dict_source("Options of formulas", "ComposeOptions", "Keywords of `netdissect.compose`.", found)
 
 
+def segment_options() -> str:
+    """Return the module from which type checkers and editors read the options of segmentations."""
+    found = {leaf.keyword: leaf for leaf in leaves(SegmentConfig)}
+    return _typed_dict_source("Options of segmentations", "SegmentOptions", "Keywords of `netdissect.segment`.", found)
+
+
 def _typed_dict_source(title: str, name: str, meaning: str, found: Mapping[str, Leaf]) -> str:
     fields = "\n".join(
         f"    {keyword}: {option_type(leaf.field.annotation)}\n" + _attribute_docstring(leaf.field.description or "")
@@ -466,5 +474,6 @@ if __name__ == "__main__":
     for path, module in {
         "dissect_options.py": dissect_options,
         "dissect/compose/compose_options.py": compose_options,
+        "dissect/segment/segment_options.py": segment_options,
     }.items():
         (SOURCE / path).write_text(module(), encoding="utf-8")

@@ -16,6 +16,7 @@ from netdissect.cli.app import app
 from netdissect.config import PROTOCOLS, Assumed, DissectConfig, Execution, Protocol, RunRequest, StatisticsConfig
 from netdissect.config_fields import Config, summary
 from netdissect.dissect.compose.compose_options import ComposeOptions
+from netdissect.dissect.segment.segment_options import SegmentOptions
 from netdissect.dissect_options import DissectOptions
 from netdissect.errors import ConceptsError, ConfigError
 from netdissect.keywords import ConfigObjects, read_options
@@ -64,18 +65,21 @@ def test_editors_read_the_same_options_as_are_taken() -> None:
         assert f'"""{GENERATE.option_leaves()[name][1].field.description.split()[0]}' in text
 
 
-def test_editors_read_the_options_of_formulas() -> None:
-    text = Path(inspect.getfile(ComposeOptions)).read_text(encoding="utf-8")
-    assert text == GENERATE.compose_options(), "run python docs/generate.py"
-    parameters = inspect.signature(netdissect.compose).parameters
-    assert {*get_type_hints(ComposeOptions)} == {*parameters} - {
-        "result",
-        "config",
-        "data_root",
-        "execution",
-        "network",
-        "progress",
-    }
+OBJECTS = {"result", "source", "out", "config", "data_root", "execution", "network", "progress"}
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "text"),
+    [
+        (netdissect.compose, ComposeOptions, GENERATE.compose_options),
+        (netdissect.segment, SegmentOptions, GENERATE.segment_options),
+    ],
+)
+def test_editors_read_the_options_of_formulas_and_segmentations(
+    function: Callable[..., Any], options: type, text: Callable[[], str]
+) -> None:
+    assert Path(inspect.getfile(options)).read_text(encoding="utf-8") == text(), "run python docs/generate.py"
+    assert {*get_type_hints(options)} == {*inspect.signature(function).parameters} - OBJECTS
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -30,6 +30,7 @@ from .dissect.distributed.ray import dissect_on_ray as dissect_on_ray
 from .dissect.distributed.shards import Shard as Shard
 from .dissect.distributed.shards import dissect_shard as dissect_shard
 from .dissect.run_dissection import dissect as dissect
+from .dissect.segment.segment import segment as segment
 from .dissect.verify import repair as repair
 from .dissect.verify import verify_data as verify_data
 from .dissect.verify import verify_sample as verify_sample
@@ -58,7 +59,9 @@ from .result.formulas.formula_result import Formulas as Formulas
 from .result.formulas.formula_result import load_formulas as load_formulas
 from .result.formulas.formula_result import main_formulas as main_formulas
 from .result.invariants import check_invariants as check_invariants
+from .result.segmentation.composed_segmentation import ComposedSegmentation as ComposedSegmentation
 from .scoring import count_detectors as count_detectors
+from .segment_config import SegmentConfig as SegmentConfig
 from .synthetic import write_synthetic as write_synthetic
 
 __version__: str

@@ -29,6 +29,7 @@ from netdissect.cli.cache import commands as cache
 from netdissect.cli.console import console
 from netdissect.cli.interruption import spare_locks
 from netdissect.cli.process_tuning import tune_malloc, tune_openmp
+from netdissect.cli.segment import commands as segment
 from netdissect.cli.usage_errors import usage_error
 from netdissect.errors import NetdissectError
 
@@ -64,6 +65,7 @@ app.command("show")(results.show)
 app.command("count")(results.count)
 app.command("export")(results.export)
 app.command("compose")(results.compose)
+app.command("segment")(segment.segment)
 app.command("report")(results.report)
 app.command("serve")(serve.serve)
 app.command("merge-shards")(merge_shards.merge)

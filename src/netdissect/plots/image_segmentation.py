@@ -22,6 +22,7 @@ from netdissect.plots.outlines import MaskGrid, mask_path
 from netdissect.plots.style import INK, SMALL, STACKED, TEXT, WIDTH, as_written, new_figure, short
 from netdissect.result import Result
 from netdissect.result.queries import layer_units, run_min_iou, run_quantile
+from netdissect.scoring.segmentation.most_active import NOWHERE, ActiveDetectors, DetectorLevels, most_active
 
 Maps = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int32]
@@ -29,7 +30,6 @@ Pixels = npt.NDArray[np.uint8]
 Concept = tuple[str, str]
 """Label and category."""
 
-NOWHERE = -1
 SEGMENT_COLORS = {
     "blue": "#0072B2",
     "orange": "#E69F00",
@@ -122,7 +122,9 @@ def detectors(result: Result, layer: str, quantile: float | None = None) -> pl.D
 
 
 def segment_image(maps: Maps, detectors: pl.DataFrame, masks: MaskGrid, label_size: Size | None = None) -> Segmentation:
-    """Segment an image by the detectors of a layer.
+    """Segment an image by the detectors of a layer: each pixel has its most active detector.
+
+    See `netdissect.scoring.segmentation.most_active.most_active`.
 
     Parameters
     ----------
@@ -134,58 +136,44 @@ def segment_image(maps: Maps, detectors: pl.DataFrame, masks: MaskGrid, label_si
         How the run makes masks of activation maps.
     label_size
         Size of the image's label maps; None: it has none.
-
-    Notes
-    -----
-    A detector of threshold T and largest activation M over the data set is active where its interpolated activation v
-    is above T; there its strength is ``(v - T) / (M - T)``, so that units of different scales can be compared. Of the
-    active detectors of a pixel the one with the largest strength decides, of equals the one with the lower index.
     """
-    size = masks.size(label_size)
-    strength, units = np.zeros(size), np.full(size, NOWHERE, np.int32)
-    unions: dict[Concept, npt.NDArray[np.bool_]] = {}
-    active: dict[Concept, list[int]] = {}
-    columns = detectors.sort("unit").select("unit", "label", "category", "threshold", "max_activation")
-    for unit, label, category, threshold, largest in columns.iter_rows():
-        # A pixel exceeds the threshold only if a cell does: most units need no interpolation.
-        if not maps[unit].max() > np.float32(threshold):
-            continue
-        values = masks.values(maps[unit], label_size)
-        mask = values > np.float32(threshold)
-        if not mask.any():
-            continue
-        own = (values.astype(np.float64) - threshold) / max(largest - threshold, np.finfo(np.float32).tiny)
-        wins = mask & (own > strength)
-        strength[wins], units[wins] = own[wins], unit
-        concept = (label, category)
-        unions[concept] = unions[concept] | mask if concept in unions else mask
-        active.setdefault(concept, []).append(unit)
-    return _segmentation(units, unions, active)
+    columns = detectors.sort("unit")
+    active = most_active(maps, detector_levels(columns), masks.upsampler(label_size))
+    units_of: dict[Concept, list[int]] = {}
+    for unit, label, category in columns.select("unit", "label", "category").iter_rows():
+        if unit in active.masks:
+            units_of.setdefault((label, category), []).append(unit)
+    return _segmentation(active, units_of)
 
 
-def _segmentation(
-    units: Indices,
-    unions: Mapping[Concept, npt.NDArray[np.bool_]],
-    active: Mapping[Concept, list[int]],
-) -> Segmentation:
-    shares = {concept: float(np.isin(units, own).mean()) for concept, own in active.items()}
+def detector_levels(detectors: pl.DataFrame) -> DetectorLevels:
+    """Return the levels of detectors that are sorted by unit; see `detectors`."""
+    units = detectors["unit"].to_numpy().astype(np.int64)
+    thresholds, largest = (detectors[name].to_numpy().astype(np.float32) for name in ("threshold", "max_activation"))
+    return DetectorLevels(units, thresholds, largest)
+
+
+def _segmentation(active: ActiveDetectors, units_of: Mapping[Concept, list[int]]) -> Segmentation:
+    units = active.units
+    shares = {concept: float(np.isin(units, own).mean()) for concept, own in units_of.items()}
     order = sorted(shares, key=lambda concept: (-shares[concept], concept))
     colors = segment_colors(order)
     labels, segments = np.full(units.shape, NOWHERE, np.int32), []
     for index, concept in enumerate(order):
-        region = np.isin(units, active[concept])
+        region = np.isin(units, units_of[concept])
+        union = np.logical_or.reduce([active.masks[unit] for unit in units_of[concept]])
         labels[region] = index
         segments.append(
             Segment(
                 concept=concept[0],
                 category=concept[1],
-                units=tuple(active[concept]),
+                units=tuple(units_of[concept]),
                 color=colors[concept][1],
                 color_name=colors[concept][0],
                 share=shares[concept],
-                active_share=float(unions[concept].mean()),
+                active_share=float(union.mean()),
                 path=mask_path(region),
-                union_path=mask_path(unions[concept]),
+                union_path=mask_path(union),
             )
         )
     return Segmentation(units, labels, tuple(segments))

@@ -16,7 +16,7 @@ from netdissect.concepts import Size
 from netdissect.config import Protocol
 from netdissect.jit import compiled
 from netdissect.result import LayerInfo, LayerResult, RunInfo
-from netdissect.scoring import make_upsampler
+from netdissect.scoring import Upsampler, make_upsampler
 
 T = TypeVar("T", bound=np.generic)
 Maps = npt.NDArray[np.float32]
@@ -67,6 +67,11 @@ class MaskGrid:
             return Size(side, side)
         return labels or self.labels or Size(max(1, self.source[0] // 2), max(1, self.source[1] // 2))
 
+    def upsampler(self, labels: Size | None = None) -> Upsampler:
+        """Return what interpolates maps to the grid on which masks of an image are scored."""
+        cells = Size(self.layer.height, self.layer.width)
+        return make_upsampler(cells, self.size(labels), Size(*self.source), self.layer.field, self.protocol.anchor)
+
     def values(self, maps: Maps, labels: Size | None = None) -> Maps:
         """Interpolate maps as they were scored: a mask is where they exceed the unit's threshold.
 
@@ -81,9 +86,7 @@ class MaskGrid:
         -------
         float32 (..., sh, sw)
         """
-        cells = Size(self.layer.height, self.layer.width)
-        upsampler = make_upsampler(cells, self.size(labels), Size(*self.source), self.layer.field, self.protocol.anchor)
-        return upsampler.upsample(np.asarray(maps))
+        return self.upsampler(labels).upsample(np.asarray(maps))
 
     def mask(self, cells: Maps, threshold: float, labels: Size | None = None) -> Mask:
         """Return the mask of one map, float32 (h, w), at a unit's threshold, bool (sh, sw)."""

@@ -11,9 +11,10 @@ from netdissect.explorer.queries.image_schemas import SegmentationResponse, Segm
 from netdissect.explorer.queries.requests import SegmentationQuery
 from netdissect.explorer.queries.unit_details import labeled_units, mask_level
 from netdissect.explorer.run_registry import OpenRun
-from netdissect.plots.image_segmentation import NOWHERE, Segmentation, segment_image, segmented_image
+from netdissect.plots.image_segmentation import Segmentation, segment_image, segmented_image
 from netdissect.plots.outlines import MaskGrid, view_box
 from netdissect.plots.style import FigureFormat, rendered
+from netdissect.scoring.segmentation.most_active import NOWHERE
 
 
 def segmentation_detail(run: OpenRun, image: ProcessedImage, query: SegmentationQuery) -> SegmentationResponse:

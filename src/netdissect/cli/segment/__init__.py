@@ -1,0 +1,1 @@
+"""`netdissect segment`: images segmented by the detectors of a finished run."""

@@ -1,0 +1,1 @@
+"""Segmentations that `netdissect segment` composed from units, in their folder."""
