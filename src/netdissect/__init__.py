@@ -1,7 +1,7 @@
 """Network Dissection: say what the single units of a vision network have learned.
 
-    concepts -> models -> synthetic -> activations -> scoring -> result -> plots -> dissect -> training -> experiments
-             -> report -> explorer -> cli
+    concepts -> models -> synthetic -> activations -> scoring -> result -> plots -> dissect -> training -> evaluation
+             -> experiments -> report -> explorer -> cli
 
 The public names are those of ``__init__.pyi``. Each is loaded when it is first used, so that reading a result never
 waits for torch. `dissect` and `report` are functions; modules of the packages of that name are imported as

@@ -35,6 +35,9 @@ from .dissect.verify import repair as repair
 from .dissect.verify import verify_data as verify_data
 from .dissect.verify import verify_sample as verify_sample
 from .errors import NetdissectError as NetdissectError
+from .evaluation.label_files import own_labels as own_labels
+from .evaluation.label_files import read_label_file as read_label_file
+from .evaluation.label_files import write_label_file as write_label_file
 from .explorer.server import serve as serve
 from .models import Network as Network
 from .models import Preprocessing as Preprocessing

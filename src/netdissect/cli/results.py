@@ -99,11 +99,12 @@ def export(
     layer: LayerOption = None,
     quantile: Annotated[float | None, typer.Option("--quantile", help="One of the run's; default: its first.")] = None,
     form: Annotated[
-        Literal["netdissect-csv", "formulas-csv", "formulas-json"],
+        Literal["netdissect-csv", "labels-csv", "formulas-csv", "formulas-json"],
         typer.Option(
             "--format",
             help=(
                 "netdissect-csv: columns of the result CSV of the authors' Caffe code (2017), of one layer. "
+                "labels-csv: the label of each unit, for 'netdissect evaluate'. "
                 "formulas-csv, formulas-json: the formulas of all units; see 'netdissect compose'."
             ),
         ),
@@ -111,6 +112,10 @@ def export(
 ) -> None:
     """Write the units of one layer, or the formulas of a run, as a table for other programs."""
     result = netdissect.load_result(run)
+    if form == "labels-csv":
+        netdissect.write_label_file(netdissect.own_labels(result, quantile, layer), out)
+        console().print(f"Wrote {out}", soft_wrap=True)
+        return
     if form != "netdissect-csv":
         _export_formulas(result, out, form, layer)
         return

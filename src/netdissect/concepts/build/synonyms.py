@@ -123,7 +123,24 @@ def fold_variant(name: str) -> str:
     words = name.split()
     if len(words) > 1 and words[0] in SIDES:
         words = words[1:]
-    return _singular("".join(words))
+    return singular("".join(words))
+
+
+def singular(word: str) -> str:
+    """Return the singular of an English word.
+
+    >>> [singular(word) for word in ("boxes", "berries", "bus")]
+    ['box', 'berry', 'bus']
+    """
+    if word.endswith(("ss", "us", "is")) or len(word) < 3 or not word.endswith("s"):
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith("lves"):
+        return word[:-3] + "f"
+    if word.endswith(("ches", "shes", "sses", "xes", "uses")):
+        return word[:-2]
+    return word[:-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,15 +224,3 @@ def assign_names(ranked: Iterable[RawLabel], *, variants: bool = False) -> Synon
         known = synonyms[concept]
         known.extend(name for name, form in folded.items() if owner[form] == concept and name not in (concept, *known))
     return SynonymTable(concepts, {concept: tuple(names) for concept, names in synonyms.items()})
-
-
-def _singular(word: str) -> str:
-    if word.endswith(("ss", "us", "is")) or len(word) < 3 or not word.endswith("s"):
-        return word
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith("lves"):
-        return word[:-3] + "f"
-    if word.endswith(("ches", "shes", "sses", "xes", "uses")):
-        return word[:-2]
-    return word[:-1]
