@@ -39,8 +39,10 @@ from .evaluation.label_files import own_labels as own_labels
 from .evaluation.label_files import read_label_file as read_label_file
 from .evaluation.label_files import write_label_file as write_label_file
 from .explorer.server import serve as serve
+from .models import Generator as Generator
 from .models import Network as Network
 from .models import Preprocessing as Preprocessing
+from .models import as_generator as as_generator
 from .models import as_network as as_network
 from .models import list_layers as list_layers
 from .models import load_network as load_network

@@ -290,7 +290,7 @@ class DissectConfig(Config):
     )
     split: Split | None = Field(None, description="Only this split of the data; None: both, as the paper.")
     max_images: int | None = Field(None, gt=0, description="Dissect this many images, drawn at random; None: all.")
-    sample_seed: int = Field(0, ge=0, description="Seed of the draw of the images.")
+    sample_seed: int = Field(0, ge=0, description="Seed of the draw of the images, or of the samples of a generator.")
     batch_size: Literal["auto"] | Annotated[int, Field(gt=0)] = Field(
         16,
         description=(

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from netdissect.activations import ActivationStore, ImageReader, batch_starts
+from netdissect.activations import ActivationStore, batch_starts
 from netdissect.activations.histogram import Histogram
 from netdissect.activations.topk import buffer_capacity
 from netdissect.concepts import ConceptData
@@ -199,7 +199,8 @@ def _part_of(source: DissectionInputs, batches: int) -> DissectionInputs:
     chosen = (np.arange(count) * len(data) // count) if count <= len(data) else np.arange(count) % len(data)
     part = replace(data, rows=tuple(data.rows[row] for row in chosen))
     execution = source.execution.model_copy(update={"cache_folder": None, "image_cache": False})
-    return source._replace(data=part, execution=execution, images=ImageReader(part, source.network.preprocessing))
+    of_part = DissectionInputs.of(source.network, part, source.layers, source.config, execution)
+    return of_part._replace(backend_check=source.backend_check)
 
 
 def _stored_bytes(source: DissectionInputs, plan: CostPlan, folder: Path) -> float:

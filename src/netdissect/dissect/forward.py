@@ -78,9 +78,13 @@ class DissectionInputs(NamedTuple):
         config: "DissectConfig",
         execution: "Execution",
     ) -> Self:
-        """Add the reader of the images, which remembers what it knows of their files."""
+        """Add the reader of the images, which remembers what it knows of their files, or that of samples."""
         from netdissect.activations import ImageReader  # whose cache needs pydantic, unlike the forward pass
 
+        if network.draws:
+            from netdissect.activations.sample_reader import SampleReader
+
+            return cls(network, data, layers, config, execution, SampleReader(data, network.preprocessing))
         cache = execution.cache_folder if execution.image_cache else None
         return cls(network, data, layers, config, execution, ImageReader(data, network.preprocessing, cache))
 

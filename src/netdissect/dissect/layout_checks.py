@@ -21,10 +21,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from netdissect.activations import Batch
 from netdissect.dissect.cost_plan import cells_of
 from netdissect.dissect.forward import DissectionInputs, recorded
+from netdissect.dissect.generators.cell_checks import check_generator, misplaced
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint
 from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.errors import LayerError
 from netdissect.models import Layer, ReceptiveField
+from netdissect.models.generators.generator import Generator
 from netdissect.models.receptive_field.layout_check import CORRELATED, check_layout, half_pixel
 from netdissect.models.receptive_field.spot_probe import IMAGES, CellResponses, make_probe
 from netdissect.result import LayoutCheckInfo, RunInfo
@@ -99,6 +101,8 @@ def with_layout_checks(source: DissectionInputs, info: RunInfo, folder: Path, lo
 
 def check_layouts(source: DissectionInputs) -> dict[str, LayoutCheckInfo]:
     """Run the network on two images of the data with and without spots, and check each layer that has a map."""
+    if isinstance(source.network, Generator):
+        return check_generator(source, source.network)
     size = source.network.preprocessing.size
     layers = [layer for layer in source.layers if layer.grid is not None]
     if not layers:
@@ -156,6 +160,8 @@ def _refuse(source: DissectionInputs, checks: Mapping[str, LayoutCheckInfo]) -> 
     if not refused:
         return
     name, check = next(iter(refused.items()))
+    if source.network.draws:
+        raise misplaced(name, check, source.network.name)
     more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
     stated = "the layout that was assumed" if name in assumed else "its receptive field"
     remedy = (

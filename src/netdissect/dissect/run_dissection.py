@@ -24,6 +24,7 @@ from netdissect.dissect.cost_plan import CostPlan, make_plan, size_text
 from netdissect.dissect.determinism_check import with_determinism_check
 from netdissect.dissect.devices import choose_device, counts_on_device, torch_device
 from netdissect.dissect.forward import DissectionInputs
+from netdissect.dissect.generators.sample_check import check_samples
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.layout_checks import with_layout_checks
 from netdissect.dissect.passes import TwoPass
@@ -153,7 +154,8 @@ def open_inputs(
         Of the kind that `netdissect.errors` names.
     """
     config = with_earlier_choices(run, config)
-    config = config.model_copy(update={"device": choose_device(config.device, network)})
+    device, assumed = choose_device(config.device, network), network.assumed(config.assumed)
+    config = config.model_copy(update={"device": device, "assumed": assumed})
     counts_on_device(config, execution.engine)
     data, config = sample_images(concepts, config, execution.cache_folder)
     layers = resolve_layers(network, config.layers, config.assumed, all_matching=config.all_matching)
@@ -163,6 +165,7 @@ def open_inputs(
     source = DissectionInputs.of(network, data, layers, config, execution)
     if config.batch_size == "auto":
         source = source.with_config(batch_size=find_batch_size(source))
+    check_samples(source)
     return with_backend(source)
 
 

@@ -1,6 +1,8 @@
 from .activation_recorder import ActivationRecorder as ActivationRecorder
 from .as_network import as_network as as_network
 from .checkpoints import load_checkpoint as load_checkpoint
+from .generators.generator import Generator as Generator
+from .generators.generator import as_generator as as_generator
 from .layer_patterns import exact_patterns as exact_patterns
 from .layer_patterns import resolve_layers as resolve_layers
 from .layers import list_layers as list_layers

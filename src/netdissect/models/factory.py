@@ -5,11 +5,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from netdissect.close_matches import did_you_mean
 from netdissect.errors import NetworkError
+from netdissect.models.generators.generator import latent_input
 from netdissect.models.model_zoos import Built
 from netdissect.models.network import Network
 from netdissect.models.preprocessing import Preprocessing
@@ -22,15 +24,29 @@ def build_from_factory(spec: str) -> Built:
         returned = _call_factory(spec)
     if isinstance(returned, Network):
         returned = (returned.module, returned.preprocessing)
+    if isinstance(returned, tuple) and _is_generator(returned):
+        check_module(spec, returned[0])
+        return returned[0], latent_input(spec, *returned)
     if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Preprocessing)):
         items = [type(item).__name__ for item in returned] if isinstance(returned, tuple) else []
         found = f"a tuple of {', '.join(items)}" if items else type(returned).__name__
         raise NetworkError(
             f"The factory of {spec!r} returned {found}. Expected a pair (torch.nn.Module, "
-            "netdissect.models.Preprocessing) or a netdissect.models.Network."
+            "netdissect.models.Preprocessing), of a generator (torch.nn.Module, latent sampler), or a "
+            "netdissect.models.Network."
         )
     check_module(spec, returned[0])
     return returned
+
+
+def _is_generator(returned: tuple[Any, ...]) -> bool:
+    """Tell whether a factory returned a module with its latent sampler, which is a function."""
+    return (
+        len(returned) == 2
+        and isinstance(returned[0], torch.nn.Module)
+        and not isinstance(returned[1], (Preprocessing, torch.nn.Module, type))
+        and callable(returned[1])
+    )
 
 
 @contextmanager

@@ -117,10 +117,10 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(name == pattern or fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
-def _unreadable(module: TracedModule, layer: Layer | None) -> str:
+def _unreadable(module: TracedModule, layer: Layer | None, source: str) -> str:
     """Return why the output of a module cannot be read, and what to do."""
     shape = "no tensor" if module.shape is None else f"shape {module.shape} for {TRACED_IMAGES} images"
-    reason = "" if module.shape is None else ", and it was not computed from the image"
+    reason = "" if module.shape is None else f", and it was not computed from the {source}"
     if layer is not None and module.shape is not None:
         reason = f", and {layer.reason}"
     remedy = (
@@ -140,7 +140,9 @@ def _no_match(pattern: str, network: Network, traced: Sequence[TracedModule], la
     of_network = f"of network {network.name!r}"
     module = next((module for module in traced if module.name == pattern), None)
     if module is not None:
-        return f"Layer {pattern!r} {of_network} cannot be dissected: {_unreadable(module, layers.get(pattern))}"
+        source = "latent: it is the same for every sample" if network.draws else "image"
+        reason = _unreadable(module, layers.get(pattern), source)
+        return f"Layer {pattern!r} {of_network} cannot be dissected: {reason}"
     part = dict(network.module.named_modules(remove_duplicate=False)).get(pattern)
     if isinstance(part, torch.jit.ScriptModule):
         return (

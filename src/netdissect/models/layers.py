@@ -70,6 +70,7 @@ def survey_layers(network: Network, assumed: Assumed = NOTHING_ASSUMED) -> tuple
 
 def layers_by_name(traced: Sequence[TracedModule], network: Network, assumed: Assumed) -> dict[str, Layer]:
     """Return layers by name, each followed by its virtual layers."""
+    assumed = network.assumed(assumed)
     layers: dict[str, Layer] = {}
     for module in traced:
         if module.layout is None or module.shape is None or min(module.shape, default=0) == 0:

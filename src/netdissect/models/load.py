@@ -4,7 +4,8 @@
     timm:resnet18.a1_in1k           timm's (extra "timm")
     transformers:facebook/dinov2-small   a model of the Hugging Face hub, or a folder of it (extra "transformers")
     efficientnet_lite0              also 1 and 2; weights from an installed package (extra "offline")
-    python:package.module:factory   what the factory returns: (module, Preprocessing) or a Network
+    python:package.module:factory   what the factory returns: (module, Preprocessing), (module, latent sampler) of a
+                                    generator, or a Network
     FILE.safetensors                a network that an experiment or the demo trained; its metadata say how it is built
 
 Size, mean, standard deviation and interpolation come with the network and can be overridden. A preset's resize-and-crop
@@ -27,6 +28,8 @@ from netdissect.errors import ConfigError, NetworkError
 from netdissect.models.checkpoint_file import read_states
 from netdissect.models.checkpoints import checkpoint_classes, load_checkpoint, load_weights
 from netdissect.models.factory import build_from_factory, reset_parameters
+from netdissect.models.generators.generator import Generator, checked
+from netdissect.models.generators.latents import LatentInput
 from netdissect.models.model_zoos import LITE_SIZES, ZOOS, Built, LoadRequest, efficientnet_lite, unknown_spec
 from netdissect.models.network import Network
 from netdissect.models.preprocessing import Preprocessing, one_a_channel
@@ -124,9 +127,19 @@ def load_network(
     )
     changes = given | {"size": None if size is None else Size(size, size)}
     preprocessing = replace(preprocessing, **{name: value for name, value in changes.items() if value is not None})
-    network = Network(_title(origin), module, preprocessing, source=origin)
-    network.module.eval().requires_grad_(False)
-    return network
+    module.eval().requires_grad_(False)
+    if isinstance(preprocessing, LatentInput):
+        return _generator(_title(origin), module, preprocessing, origin)
+    return Network(_title(origin), module, preprocessing, source=origin)
+
+
+def _generator(name: str, module: torch.nn.Module, latents: LatentInput, source: NetworkSource) -> Generator:
+    if source.size is not None or source.interpolation is not None:
+        raise ConfigError(
+            f"{name} is a generator, which takes no images, but an input size or an interpolation was given. Leave it "
+            "out; --mean and --std say how its output becomes pixels."
+        )
+    return checked(Generator(name, module, latents, source=source))
 
 
 def _trained(spec: str, weights: str | None, weights_seed: int, changes: Sequence[str]) -> Network:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from netdissect.models.run_module import (
 )
 
 if TYPE_CHECKING:
-    from netdissect.config import NetworkSource
+    from netdissect.config import Assumed, NetworkSource
 
 
 @dataclass
@@ -162,6 +162,11 @@ class Network:
         return _of_library("transformers", model, preprocessing, weights)
 
     @property
+    def draws(self) -> bool:
+        """Whether it is a generator, which takes latents and draws images."""
+        return False
+
+    @property
     def digest(self) -> str:
         """SHA-256 over weights, bases and structure: names, classes and settings of all modules.
 
@@ -243,24 +248,47 @@ class Network:
         NetworkError
             If the module's own code fails.
         """
+        return self.run(self.arguments(images))
+
+    def run(self, arguments: Sequence[Tensor]) -> object:
+        """Run the module on the tensors that it takes; see `arguments`.
+
+        Raises
+        ------
+        NetworkError
+            If the module's own code fails.
+        """
         try:
             with evaluation_mode(self.module), without_compiling():
-                return unwrapped(self.module)(self.as_input(images))
+                return unwrapped(self.module)(*arguments)
         except NetdissectError:
             raise
         except Exception as error:
-            height, width = self.preprocessing.size
+            found, expected = self._failure(arguments)
             if is_out_of_memory(error):
                 raise NetworkError(
-                    f"Network {self.name!r} runs out of memory of device {self.device} on an input of shape "
-                    f"{tuple(images.shape)}. Expected a smaller batch (--batch-size; auto finds one), another device "
-                    "or a smaller input."
+                    f"Network {self.name!r} runs out of memory of device {self.device} on {found}. Expected a smaller "
+                    "batch (--batch-size; auto finds one), another device or a smaller input."
                 ) from error
             raise NetworkError(
-                f"Network {self.name!r} fails on an input of shape {tuple(images.shape)} with "
-                f"{type(error).__name__}: {error}. Expected a module that takes (batch, {self.preprocessing.channels}, "
-                f"{height}, {width}); give the size and channels that it was made for."
+                f"Network {self.name!r} fails on {found} with {type(error).__name__}: {error}. Expected {expected}."
             ) from error
+
+    def _failure(self, arguments: Sequence[Tensor]) -> tuple[str, str]:
+        """Return what the module failed on and what it should take, for messages."""
+        height, width = self.preprocessing.size
+        return f"an input of shape {tuple(arguments[0].shape)}", (
+            f"a module that takes (batch, {self.preprocessing.channels}, {height}, {width}); give the size and "
+            "channels that it was made for"
+        )
+
+    def arguments(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors that the module takes: one, normalized images in its type and memory format."""
+        return (self.as_input(images),)
+
+    def assumed(self, given: "Assumed") -> "Assumed":
+        """Return what is assumed of layers that cannot be traced."""
+        return given
 
     def as_input(self, images: Tensor) -> Tensor:
         """Bring normalized images to the module's floating-point type and memory format."""
@@ -287,16 +315,18 @@ class Network:
 
     def _try(self, dtype: torch.dtype, memory_format: torch.memory_format) -> list[object] | None:
         """Return the output of the module for two images of noise; None: it fails."""
-        generator = torch.Generator().manual_seed(0)
-        shape = (2, self.preprocessing.channels, *self.preprocessing.size)
-        pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-        images = self.preprocessing.normalize(pixels).to(self.device, dtype).contiguous(memory_format=memory_format)
+        arguments = self._noise_arguments(dtype, memory_format)
         devices = [self.device] if self.device.type == "cuda" else []
         try:
             with torch.no_grad(), evaluation_mode(self.module), without_compiling(), torch.random.fork_rng(devices):
-                return [unwrapped(self.module)(images)]
+                return [unwrapped(self.module)(*arguments)]
         except Exception:  # the module's own code may raise anything; `forward` reports it
             return None
+
+    def _noise_arguments(self, dtype: torch.dtype, memory_format: torch.memory_format) -> tuple[Tensor, ...]:
+        """Return the tensors that the module takes for two images of noise."""
+        images = self.preprocessing.normalize(self.preprocessing.noise(2))
+        return (images.to(self.device, dtype).contiguous(memory_format=memory_format),)
 
     def _current_facts(self) -> _Facts:
         """Return the facts about the module as it is now; moving it and its memory format do not change them."""

@@ -160,6 +160,11 @@ class Preprocessing:
         rows = pixels.flatten(2).float().sub_(mean.repeat(width)).div_(deviation.repeat(width))
         return rows.view(pixels.shape).permute(0, 3, 1, 2)
 
+    def noise(self, count: int) -> Tensor:
+        """Return images of noise as `normalize` takes them, uint8 (count, C, H, W), the same ones each time."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(0, 256, (count, self.channels, *self.size), dtype=torch.uint8, generator=generator)
+
     def __call__(self, images: Tensor) -> Tensor:
         """Normalize pixels: see `normalize`."""
         return self.normalize(images)

@@ -8,6 +8,12 @@ from .demo import FULL_DEMO as FULL_DEMO
 from .demo import Demo as Demo
 from .demo import DemoConfig as DemoConfig
 from .demo import demo as demo
+from .generators.scene_generator import GeneratorConfig as GeneratorConfig
+from .generators.scene_generator import PaintSegmenter as PaintSegmenter
+from .generators.scene_generator import load_generator as load_generator
+from .generators.scene_generator import save_generator as save_generator
+from .generators.scene_generator import scene_generator as scene_generator
+from .generators.train_generator import train_generator as train_generator
 from .load_trained import open_network as open_network
 from .load_trained import trained_network as trained_network
 from .scene_net import TrainConfig as TrainConfig

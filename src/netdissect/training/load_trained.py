@@ -2,6 +2,7 @@
 
     ROOT/trained/DIGEST.safetensors        a scene network, of a workspace or the demo
     OUT/trained/TASK-DIGEST.safetensors    the backbone of a task
+    FILE.safetensors                        a generator of synthetic scenes
 
 The metadata of these files say how to build the network. They hold tensors and text alone: loading them runs no code.
 """
@@ -16,6 +17,7 @@ from torch import nn
 from netdissect.config import LoadOptions
 from netdissect.errors import CheckpointError, ConfigError
 from netdissect.models import Network, load_network
+from netdissect.training.generators.scene_generator import load_generator
 from netdissect.training.scene_net import TrainConfig, load_trained, random_network
 from netdissect.training.task_networks import backbone_of, load_task
 
@@ -88,6 +90,8 @@ def trained_network(path: str | Path, weights_seed: int | None = None) -> Networ
     if "inputs" in metadata:
         task = load_task(path)
         return _network(task.network(), task.train_config, backbone_of, weights_seed)
+    if "generator_config" in metadata:
+        return load_generator(path, weights_seed)
     if "train_config" in metadata:
         trained = load_trained(path)
         return _network(trained.network(path.stem), trained.train_config, random_network, weights_seed)

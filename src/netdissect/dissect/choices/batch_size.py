@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from itertools import takewhile
 from traceback import clear_frames
 
-import numpy as np
-
 from netdissect.counted import counted
 from netdissect.dissect.choices.timed_passes import timed_passes
 from netdissect.dissect.forward import DissectionInputs
@@ -160,7 +158,5 @@ def _doubled(size: int) -> Iterator[int]:
 
 def _images_per_second(source: DissectionInputs, size: int) -> float:
     """Return the images per second of the fastest of a few batches."""
-    preprocessing = source.network.preprocessing
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (size, preprocessing.channels, *preprocessing.size), dtype=np.uint8)
+    pixels = source.network.preprocessing.noise(size).numpy()
     return timed_passes(source.with_config(batch_size=size), pixels).images_per_second

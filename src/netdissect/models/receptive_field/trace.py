@@ -24,6 +24,7 @@ from netdissect.models.receptive_field.spatial_layout import SpatialLayout, Unkn
 from netdissect.models.run_module import check_has_data, hookable_modules
 
 TRACED_IMAGES = 2
+LATENT = "at the latent, from which a generator draws"
 
 Stamp = tuple[int, int]
 """A tensor and how often it was written to: two equal stamps are one tensor with the same values."""
@@ -64,7 +65,7 @@ class TracedModule:
 
 
 def trace(network: Network) -> tuple[TracedModule, ...]:
-    """Trace one forward pass of two images, one blank and one of noise.
+    """Trace one forward pass of two images, one blank and one of noise, or of two samples of a generator.
 
     Returns
     -------
@@ -78,12 +79,9 @@ def trace(network: Network) -> tuple[TracedModule, ...]:
         If the network fails on its own input size.
     """
     check_has_data(network.name, network.module)
-    preprocessing = network.preprocessing
-    images = torch.zeros(TRACED_IMAGES, preprocessing.channels, *preprocessing.size)
-    images[1:].uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
-    images = images.to(network.device)
-    tracker = _LayoutTracker()
-    tracker.layouts[images] = image_layout(images)
+    arguments, tracker = _traced_arguments(network), _LayoutTracker()
+    for argument in arguments:
+        tracker.layouts[argument] = UnknownLayout(LATENT) if network.draws else image_layout(argument)
     traced: dict[str, TracedModule] = {}
     stamps, given = _Stamps(), dict[str, tuple[Stamp, ...]]()
 
@@ -108,11 +106,21 @@ def trace(network: Network) -> tuple[TracedModule, ...]:
             hooks.append(module.register_forward_hook(partial(record, name)))
     try:
         with torch.no_grad(), tracker:
-            network.forward(images)
+            network.run(arguments)
     finally:
         for hook in hooks:
             hook.remove()
     return tuple(traced.values())
+
+
+def _traced_arguments(network: Network) -> tuple[Tensor, ...]:
+    """Return what the module takes for the two images of a trace."""
+    if network.draws:
+        return network.arguments(network.preprocessing.noise(TRACED_IMAGES))
+    preprocessing = network.preprocessing
+    images = torch.zeros(TRACED_IMAGES, preprocessing.channels, *preprocessing.size)
+    images[1:].uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
+    return network.arguments(images.to(network.device))
 
 
 def _differs(output: Tensor) -> bool:

@@ -88,6 +88,7 @@ def find_structure(
 
 def structure_of(network: Network, traced: Sequence[TracedModule], assumed: Assumed) -> Structure:
     """Return the structure of a network that was traced."""
+    assumed = network.assumed(assumed)
     tree, layers = ModuleTree(traced, network.module), dict[str, Layer]()
 
     def on_maps(names: Iterable[str]) -> list[str]:

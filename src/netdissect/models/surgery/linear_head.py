@@ -142,10 +142,7 @@ def _by_unit(output: Tensor, layer: Layer) -> Tensor:
 def dummy_input(network: Network, count: int = 1) -> Tensor:
     """Make normalized images of noise, float32 (count, C, H, W), the same ones each time."""
     preprocessing = network.preprocessing
-    generator = torch.Generator().manual_seed(0)
-    shape = (count, preprocessing.channels, *preprocessing.size)
-    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    return preprocessing(pixels).to(network.device)
+    return preprocessing(preprocessing.noise(count)).to(network.device)
 
 
 def _last_linear(network: Network) -> tuple[str, nn.Linear]:

@@ -104,7 +104,7 @@ def _split(module: nn.Module, graph: fx.Graph, layer: str) -> SplitNetwork | Non
 @torch.no_grad()
 def _reproduces(split: SplitNetwork, network: Network, images: Tensor) -> bool:
     """Tell whether the parts give bit for bit what the network gives."""
-    values = split.before(network.as_input(images))
+    values = split.before(*network.arguments(images))
     if not isinstance(values[0], Tensor):
         return False
     expected, scores = network.forward(images), split.scores(values, values[0].clone())

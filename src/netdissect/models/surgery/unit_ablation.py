@@ -13,16 +13,16 @@ Activations of an ablated unit are 0 everywhere. For each set of units as little
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from netdissect.errors import NetworkError
 from netdissect.models import Layer, Network, resolve_layers
-from netdissect.models.run_module import evaluation_mode
+from netdissect.models.surgery.layer_edits import LayerEditor, layer_editor, with_units
 from netdissect.models.surgery.linear_head import HeadRecorder, LinearHead, dummy_input, find_head
-from netdissect.models.surgery.split import SplitNetwork, split_after
 
 AblationMode = Literal["linear", "partial", "full"]
 
@@ -63,8 +63,7 @@ def unit_ablator(network: Network, layer: str) -> UnitAblator:
     try:
         head = find_head(network, resolved.name)
     except NetworkError:
-        parts = split_after(network, resolved.name)
-        return _FullAblation(network, resolved) if parts is None else _PartialAblation(network, resolved, parts)
+        return _EditAblation(network, resolved, layer_editor(network, resolved))
     with HeadRecorder(network, head, zeroed=True) as record:
         ablated = record(dummy_input(network)).pooled
     return _LinearAblation(network, head, ablated)
@@ -89,54 +88,26 @@ class _LinearAblation:
 
 
 @dataclass(frozen=True)
-class _PartialAblation:
-    """The part after the layer runs on the layer's output with the units at 0."""
+class _EditAblation:
+    """The network, or its part after the layer, runs on the layer's output with the units at 0."""
 
     network: Network
     layer: Layer
-    parts: SplitNetwork
-    mode: AblationMode = "partial"
+    editor: LayerEditor
 
-    @torch.no_grad()
+    @property
+    def mode(self) -> AblationMode:
+        """How much runs again."""
+        return self.editor.mode
+
     def scores(self, images: Tensor, sets: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-        with evaluation_mode(self.network.module):
-            values = self.parts.before(self.network.as_input(images))
-            for units in sets:
-                yield _checked(self.network, self.parts.scores(values, _ablated(values[0], self.layer, units)))
-
-
-@dataclass(frozen=True)
-class _FullAblation:
-    """The whole network runs, with a hook that sets the units to 0."""
-
-    network: Network
-    layer: Layer
-    mode: AblationMode = "full"
-
-    @torch.no_grad()
-    def scores(self, images: Tensor, sets: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-        module = self.network.module.get_submodule(self.layer.name)
-        for units in sets:
-
-            def ablate(_module: nn.Module, _inputs: object, output: Tensor, units: Sequence[int] = units) -> Tensor:
-                return _ablated(output, self.layer, units)
-
-            hook = module.register_forward_hook(ablate)
-            try:
-                scores = self.network.forward(images)
-            finally:
-                hook.remove()
+        edits = [partial(with_units, layer=self.layer, units=units) for units in sets]
+        for scores in self.editor.outputs(images, edits):
             yield _checked(self.network, scores)
 
 
 def _indices(units: Sequence[int], like: Tensor) -> Tensor:
     return torch.as_tensor(list(units), dtype=torch.int64, device=like.device)
-
-
-def _ablated(output: Tensor, layer: Layer, units: Sequence[int]) -> Tensor:
-    """Return a copy of a layer's output, maps or tokens, with units at 0."""
-    axis = 1 if layer.layout is None else layer.layout.units
-    return output.clone().index_fill_(axis, _indices(units, output), 0)
 
 
 def _checked(network: Network, scores: object) -> Tensor:
