@@ -49,7 +49,7 @@ class DissectOptions(TypedDict, total=False):
     """Dissect this many images, drawn at random; None: all."""
 
     sample_seed: int
-    """Seed of the draw of the images."""
+    """Seed of the draw of the images, or of the samples of a generator."""
 
     batch_size: Literal["auto"] | int
     """Images in one forward pass: few fit into the caches of a CPU, more suit a GPU. auto: doubled before the first
