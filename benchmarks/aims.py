@@ -16,8 +16,8 @@ import typer
 from benchmarks.series import markdown
 from benchmarks.whole_run import KINDS, LITE, PLAIN, Series, images_of
 
-FLOAT32 = tuple(f"{backend}, float32" for backend in ("onnxruntime", "compile", "eager"))
-BFLOAT16 = tuple(f"{backend}, bfloat16" for backend in ("compile", "eager"))
+FLOAT32 = tuple(f"{backend}, float32" for backend in ("onnxruntime", "openvino", "compile", "eager"))
+BFLOAT16 = tuple(f"{backend}, bfloat16" for backend in ("openvino", "compile", "eager"))
 
 
 class Aim(NamedTuple):

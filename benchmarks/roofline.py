@@ -39,8 +39,8 @@ from netdissect.models.backends import BackendSettings, open_backend
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SQUARES = (1024, 2048, 3072)
 BACKENDS = (
-    ("eager", "float32"), ("compile", "float32"), ("onnxruntime", "float32"), ("eager", "bfloat16"),
-    ("compile", "bfloat16"),
+    ("eager", "float32"), ("compile", "float32"), ("onnxruntime", "float32"), ("openvino", "float32"),
+    ("eager", "bfloat16"), ("compile", "bfloat16"), ("openvino", "bfloat16"),
 )  # fmt: skip
 BATCHES = (8, 16, 32)
 COMPILED_BATCHES = (8,)

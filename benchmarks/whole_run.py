@@ -62,8 +62,8 @@ GROUPS = {
     "default": (Way(PLAIN), Way("one layer"), Way("five layers", 5), Way("ten layers", 10)),
     "backends": (
         Way(PLAIN),
-        *(_backend(backend, "float32") for backend in ("eager", "compile", "onnxruntime", "auto")),
-        *(_backend(backend, "bfloat16") for backend in ("eager", "compile")),
+        *(_backend(backend, "float32") for backend in ("eager", "compile", "onnxruntime", "openvino", "auto")),
+        *(_backend(backend, "bfloat16") for backend in ("eager", "compile", "openvino")),
     ),
     "images": (Way("decoded"), Way("packed", packed=True)),
     "statistics": (
@@ -263,18 +263,18 @@ def add_round(series: Series, only: tuple[str, ...], end: float) -> bool:
     return True
 
 
-COMPILED = (PLAIN, "onnxruntime, float32", "compile, bfloat16")
+FASTEST = (PLAIN, "onnxruntime, float32", "openvino, float32", "openvino, bfloat16")
 SERIES = (
     ("default", LITE, 1, ()),
     ("backends", LITE, 1, ()),
     ("start", LITE, 1, ()),
     ("default", LITE, 5, ()),
-    ("backends", LITE, 5, (PLAIN, "eager, float32", "onnxruntime, float32", "eager, bfloat16")),
+    ("backends", LITE, 5, FASTEST),
     ("images", LITE, 1, ()),
     ("statistics", LITE, 1, ()),
-    ("backends", "resnet50", 5, COMPILED),
-    ("backends", "vit_small", 5, (PLAIN, "onnxruntime, float32", "eager, bfloat16")),
-    ("backends", "convnext_tiny", 5, COMPILED),
+    ("backends", "resnet50", 5, FASTEST),
+    ("backends", "vit_small", 5, FASTEST),
+    ("backends", "convnext_tiny", 5, FASTEST),
 )
 """Group, network, how many times over, and ways: the backends that were fastest alone (`benchmarks.roofline`).
 

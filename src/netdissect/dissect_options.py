@@ -62,11 +62,11 @@ class DissectOptions(TypedDict, total=False):
     precision: Literal["float32", "bfloat16"]
     """Number format of the forward pass."""
 
-    backend: Literal["eager", "compile", "onnxruntime"] | Literal["auto"]
+    backend: Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"]
     """What runs the forward pass. eager: PyTorch. compile: torch.compile, which takes half a minute first. onnxruntime:
-    ONNX Runtime on a CPU, in half to four fifths of the time. The last two change the last bits; where they cannot take
-    a network, PyTorch runs it. auto: the fastest on the first images that agrees with PyTorch. The run records what it
-    used."""
+    ONNX Runtime on a CPU, in half to four fifths of the time. openvino: OpenVINO on a CPU, also in bfloat16. The last
+    three change the last bits; where they cannot take a network, PyTorch runs it. auto: the fastest on the first images
+    that agrees with PyTorch. The run records what it used."""
 
     layout_check: bool
     """Check with spots on two images that each layer's cells lie where its layout says."""

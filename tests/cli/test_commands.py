@@ -250,6 +250,9 @@ def test_an_estimate_takes_every_option_of_a_run(netdissect, data, module, tmp_p
     assert f"in {tmp_path / 'not' / 'yet'}, where " in done.out
     assert "each, if 4 run at once" in done.out
     assert not (tmp_path / "not").exists()
-    assert "shared by the workers" in netdissect("estimate", *common, "--ray", "local").out
+    assert "  forward " not in done.out
+    other = netdissect("estimate", *common, "--ray", "local", "--precision", "bfloat16").out
+    assert "shared by the workers" in other
+    assert "  forward eager in bfloat16, differs from PyTorch in float32 by at most 0.0" in other
     both = netdissect("estimate", *common, "--ray", "local", "--shard", "1/2")
     assert (both.code, "either --ray or --shard" in both.err) == (2, True)

@@ -1,6 +1,8 @@
 """The backend of a run: checked against PyTorch, replaced by it where it fails, and kept once it is chosen."""
 
 import json
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +11,31 @@ import torch
 from torch import nn
 
 from netdissect import dissect, dissect_shard, merge_shards
-from netdissect.config import DissectConfig, Execution
+from netdissect.config import BackendName, DissectConfig, Execution
 from netdissect.dissect.choices import backend_choice
 from netdissect.dissect.choices.timed_passes import TimedPasses
-from netdissect.dissect.forward import backend_settings
+from netdissect.dissect.forward import DissectionInputs, backend_settings
 from netdissect.dissect.run_dissection import open_inputs
 from netdissect.errors import ConfigError
 from netdissect.models import Network, Preprocessing
-from netdissect.models.backends import library_version
+from netdissect.models.backends import RUNTIMES, library_version
 from netdissect.result import load_result
 from netdissect.result.run_config import read_config
 from networks import SIDE, build
 
 pytest.importorskip("onnxruntime")
+if find_spec("openvino") is None:
+    pytest.skip("openvino is not installed", allow_module_level=True)
 OPTIONS: dict[str, Any] = {"layers": ["deep_relu", "fc"], "bootstrap": 0, "permutations": 0, "batch_size": 3}
 
 
-def test_a_run_by_onnxruntime_records_it_and_how_far_it_is_from_pytorch(broden: Path, tmp_path: Path) -> None:
-    result = dissect(build(), broden, backend="onnxruntime", out=tmp_path / "run", **OPTIONS)
-    assert result.info.config.backend == "onnxruntime"
-    assert result.info.environment.backend == library_version("onnxruntime")
+@pytest.mark.parametrize("backend", sorted(RUNTIMES))
+def test_a_run_by_another_library_records_it_and_how_far_it_is_from_pytorch(
+    broden: Path, tmp_path: Path, backend: BackendName
+) -> None:
+    result = dissect(build(), broden, backend=backend, out=tmp_path / "run", **OPTIONS)
+    assert result.info.config.backend == backend
+    assert result.info.environment.backend == library_version(backend)
     assert result.info.backend_check is not None
     assert result.info.backend_check.difference < 1e-5
     assert result.info.backend_check.reason is None
@@ -65,7 +72,7 @@ def test_a_graph_that_gives_other_activations_is_replaced_by_pytorch(broden: Pat
 @pytest.fixture
 def rates(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Images per second of each backend, in place of measured ones; activations differ by a tenth below zero."""
-    given = {"eager": 100.0, "onnxruntime": 200.0}
+    given = {"eager": 100.0, "onnxruntime": 200.0, "openvino": 150.0}
 
     def passes(source: Any, pixels: Any, repeats: int = 0) -> TimedPasses:
         rate = given[source.config.backend]
@@ -83,7 +90,7 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 def test_auto_takes_what_is_5_percent_faster_and_agrees(
     broden: Path, rates: dict[str, float], rate: float, chosen: str
 ) -> None:
-    rates["onnxruntime"] = rate
+    rates |= {"onnxruntime": rate, "openvino": 50.0}
     source = open_inputs(build(), broden, DissectConfig(layers="fc", backend="auto"), Execution())
     assert source.config.backend == chosen
     assert source.backend_check is not None
@@ -95,9 +102,36 @@ def test_auto_takes_what_is_5_percent_faster_and_agrees(
 def test_auto_tries_to_compile_only_where_pytorch_takes_minutes(
     broden: Path, rates: dict[str, float], rate: float, tried: bool
 ) -> None:
-    rates |= {"eager": rate, "onnxruntime": rate, "compile": 2 * rate}
+    rates |= {"eager": rate, "onnxruntime": rate, "openvino": rate, "compile": 2 * rate}
     source = open_inputs(build(), broden, DissectConfig(layers="fc", backend="auto"), Execution())
     assert (source.config.backend == "compile") == tried
+
+
+def test_auto_times_in_bfloat16_what_computes_it(broden: Path, rates: dict[str, float]) -> None:
+    config = DissectConfig(layers="fc", backend="auto", precision="bfloat16")
+    source = open_inputs(build(), broden, config, Execution())
+    assert source.config.backend == "openvino"
+    assert source.backend_check is not None
+    assert source.backend_check.images_per_second == {"eager": 100.0, "openvino": 150.0}
+
+
+def said(source: DissectionInputs) -> str:
+    return backend_choice.backend_text(source.config.backend, source.config.precision, source.backend_check)
+
+
+def test_auto_names_what_it_did_not_try_because_it_is_not_installed(
+    broden: Path, rates: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    config = DissectConfig(layers="fc", backend="auto")
+    source = open_inputs(build(), broden, config, Execution())
+    assert source.backend_check is not None
+    assert source.backend_check.not_installed == ("openvino",)
+    assert "(openvino is not installed: pip install 'netdissect[openvino]')" in said(source)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    source = open_inputs(build(), broden, config, Execution())
+    text = "eager (onnxruntime and openvino are not installed: pip install 'netdissect[onnx,openvino]')"
+    assert said(source) == text
 
 
 class StoppedError(Exception):

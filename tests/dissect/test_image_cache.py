@@ -17,6 +17,7 @@ import strategies
 from netdissect.activations import image_reader
 from netdissect.config import DissectConfig, Execution, StatisticsConfig
 from netdissect.dissect import cost_estimate, dissect
+from netdissect.dissect.choices import backend_choice
 from netdissect.dissect.distributed.merge import merge_shards
 from netdissect.dissect.distributed.shards import Shard, dissect_shard
 from netdissect.dissect.run_dissection import open_inputs
@@ -181,7 +182,9 @@ def test_a_folder_that_cannot_be_written_ends_no_run(broden: Path, tmp_path: Pat
     (tmp_path / "cache").write_text("a file where a folder should be")
     images_are_not = r"images-\w+\.bin cannot be written \(File exists\): images are not cached"
     with pytest.warns(UserWarning, match=r"labels are not cached"), pytest.warns(UserWarning, match=images_are_not):
-        run_asserts.assert_same_run(plain, dissect(build(), broden, config=SETTINGS, execution=packing(tmp_path)))
+        found = dissect(build(), broden, config=SETTINGS, out=tmp_path / "run", execution=packing(tmp_path))
+    run_asserts.assert_same_run(plain, found)
+    assert "packs its images" not in (tmp_path / "run" / "log.jsonl").read_text(), "the plan says what is done"
 
 
 def test_a_disk_that_fills_up_ends_no_run_and_keeps_what_was_packed(
@@ -264,3 +267,16 @@ def test_an_estimate_states_what_is_not_packed_yet(broden: Path, tmp_path: Path)
     assert cache_files(tmp_path) == []
     dissect(build(), broden, config=SETTINGS, execution=packing(tmp_path))
     assert predicted() == 0
+
+
+def test_an_estimate_names_the_backend_that_is_chosen_and_packs_nothing_for_the_choice(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend_choice, "RUNTIMES", {})
+    config = SETTINGS.model_copy(update={"backend": "auto"})
+    found = cost_estimate.estimate(build(), broden, config=config, execution=packing(tmp_path), sample=3)
+    assert found.backend == "eager"
+    assert found.backend_check is not None
+    assert list(found.backend_check.images_per_second) == ["eager"]
+    assert found.cache_bytes == IMAGES * SIDE * SIDE * 3
+    assert cache_files(tmp_path) == []

@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -13,10 +14,10 @@ from netdissect.concepts import Size
 from netdissect.config import Assumed
 from netdissect.errors import BackendError, MissingExtraError
 from netdissect.models import ActivationRecorder, Network, Preprocessing, resolve_layers
-from netdissect.models.backends import BackendSettings, onnx_export
-from netdissect.models.backends import onnxruntime as backend_onnxruntime
+from netdissect.models.backends import RUNTIMES, BackendSettings, graph_backend, onnx_export
+from netdissect.models.backends.openvino import OpenVino
 
-pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
 BATCH = 3
 ONNX = BackendSettings("onnxruntime", BATCH)
 IMAGES = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -39,6 +40,18 @@ class _InPlace(nn.Module):
         return self.act(self.two(x)).add_(1).flatten(1).topk(3)[0]
 
 
+def skip_without(package):
+    """Skip where a package is not installed; it is imported as the backend does it, not here."""
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+
+
+@pytest.fixture(params=sorted(RUNTIMES))
+def settings(request):
+    skip_without(request.param)
+    return BackendSettings(request.param, BATCH)
+
+
 def network_of(module, size=32):
     return Network("net", module.eval(), Preprocessing(Size(size, size), (0.5,) * 3, (0.5,) * 3))
 
@@ -57,28 +70,64 @@ def record(network, names, settings, images=IMAGES):
         return recorder(images)
 
 
-def assert_same(found, expected):
+def assert_same(found, expected, rounding=ROUNDING):
     assert list(found) == list(expected)
     for name, maps in expected.items():
         assert found[name].dtype == torch.float32
-        torch.testing.assert_close(found[name], maps, rtol=0, atol=ROUNDING * float(maps.abs().max()))
+        torch.testing.assert_close(found[name], maps, rtol=0, atol=rounding * float(maps.abs().max()))
 
 
 @pytest.mark.parametrize(
     ("make", "names"),
     [(_InPlace, ["one", "norm", "two", "act"]), (swin, ["features.0", "features.1"]), (vit, ["encoder.ln", "heads"])],
 )
-def test_onnxruntime_records_all_layers_as_pytorch_does_in_batches_of_any_size(make, names):
+def test_every_runtime_records_all_layers_as_pytorch_does_in_batches_of_any_size(make, names, settings):
     torch.manual_seed(0)
     network = network_of(make())
     for images in (IMAGES, IMAGES[:1], torch.cat([IMAGES, -IMAGES[:2]])):
-        assert_same(record(network, names, ONNX, images), record(network, names, BackendSettings(), images))
+        assert_same(record(network, names, settings, images), record(network, names, BackendSettings(), images))
 
 
-def test_a_virtual_layer_needs_its_source_in_the_graph_alone():
+def test_openvino_computes_in_bfloat16_and_returns_float32():
+    skip_without("openvino")
+    if "BF16" not in OpenVino()._library.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16")
+    torch.manual_seed(0)
+    network, names = network_of(vit()), ["encoder.layers", "encoder.ln"]
+    found = record(network, names, BackendSettings("openvino", BATCH, "bfloat16"))
+    expected = record(network, names, BackendSettings())
+    assert_same(found, expected, rounding=8 * 2**-8)
+    assert not any(torch.allclose(found[name], maps, rtol=0, atol=1e-4) for name, maps in expected.items())
+
+
+def test_where_the_processor_has_no_bfloat16_openvino_is_refused_rather_than_computing_float32(monkeypatch):
+    skip_without("openvino")
+    openvino = OpenVino()._library
+    monkeypatch.setattr(openvino.CompiledModel, "get_property", lambda *_: openvino.Type.f32)
+    with pytest.raises(BackendError, match=r"does not compute bfloat16 on this processor.*--precision float32"):
+        record(network_of(_InPlace()), ["one"], BackendSettings("openvino", BATCH, "bfloat16"))
+
+
+def test_the_graph_is_float32_also_where_the_run_asks_for_bfloat16():
+    network = network_of(nn.Sequential(nn.Conv2d(3, 4, 3)))
+    with network.prepared():
+        plain = onnx_export.export(network, {"0": network.module[0]}, IMAGES)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert onnx_export.export(network, {"0": network.module[0]}, IMAGES) == plain
+
+
+def test_openvino_is_imported_without_what_reports_its_use():
+    skip_without("openvino")
+    assert "openvino_telemetry" not in sys.modules
+    OpenVino()
+    assert sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+    assert "openvino_telemetry" not in sys.modules
+
+
+def test_a_virtual_layer_needs_its_source_in_the_graph_alone(settings):
     network = replace(network_of(_InPlace()), bases={"two/rotated": ("two", torch.linalg.qr(torch.randn(4, 4)).Q)})
     names = ["two/rotated", "norm"]
-    assert_same(record(network, names, ONNX), record(network, names, BackendSettings()))
+    assert_same(record(network, names, settings), record(network, names, BackendSettings()))
 
 
 def test_a_graph_ends_where_its_last_layer_does():
@@ -95,11 +144,11 @@ def test_an_exported_graph_is_read_again_until_weights_layers_or_code_change(tmp
     network = network_of(_InPlace())
     first = record(network, ["act"], settings)
     (file,) = tmp_path.iterdir()
-    backend_onnxruntime._SESSIONS.clear()
+    graph_backend._OPENED.clear()
     with monkeypatch.context() as patch:
         patch.setattr(onnx_export, "export", lambda *_: pytest.fail("the graph is in the folder"))
         assert torch.equal(record(network, ["act"], settings)["act"], first["act"])
-    backend_onnxruntime._SESSIONS.clear()
+    graph_backend._OPENED.clear()
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     assert torch.equal(record(network, ["act"], settings)["act"], first["act"])
     record(network, ["one"], settings)
@@ -125,16 +174,26 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_alone(tmp_path):
         record(network_of(_InPlace()), ["one"], replace(ONNX, folder=tmp_path / "file"))
 
 
-@pytest.mark.parametrize(
-    ("module", "settings", "reason"),
-    [
-        (nn.Conv2d(3, 4, 3).bfloat16(), ONNX, "is to run in bfloat16"),
-        (nn.Conv2d(3, 4, 3), replace(ONNX, precision="bfloat16"), "is to run in bfloat16"),
-    ],
-)
-def test_what_onnxruntime_cannot_compute_is_refused_with_the_backends_that_can(module, settings, reason):
-    with pytest.raises(BackendError, match=rf"{reason}.*eager and compile"):
-        record(network_of(nn.Sequential(module)), ["0"], settings)
+def test_weights_that_no_graph_has_are_refused_with_the_backends_that_can(settings):
+    network = network_of(nn.Sequential(nn.Conv2d(3, 4, 3).bfloat16()))
+    with pytest.raises(BackendError, match=r"is to run in weights of bfloat16.*eager and compile"):
+        record(network, ["0"], settings)
+
+
+def test_a_precision_that_onnxruntime_does_not_have_is_refused_with_the_backends_that_do():
+    skip_without("onnxruntime")
+    with pytest.raises(BackendError, match=r"computes float32 on a CPU.*is to run in bfloat16.*eager and compile"):
+        record(network_of(nn.Sequential(nn.Conv2d(3, 4, 3))), ["0"], replace(ONNX, precision="bfloat16"))
+
+
+@pytest.mark.parametrize("name", sorted(RUNTIMES))
+def test_a_graph_that_a_runtime_refuses_is_an_error_with_its_reason(name, monkeypatch):
+    skip_without(name)
+    monkeypatch.setattr(graph_backend, "load_or_export", lambda *_: b"no graph")
+    with pytest.raises(
+        BackendError, match=rf"cannot open the graph of network 'net': \w+: .*\w{{4}}.*--backend {name}"
+    ):
+        record(network_of(_InPlace()), ["one"], BackendSettings(name, BATCH))
 
 
 def test_a_network_with_operations_unknown_to_onnx_is_refused_with_the_reason():
@@ -143,7 +202,7 @@ def test_a_network_with_operations_unknown_to_onnx_is_refused_with_the_reason():
             return torch.linalg.svd(x).S[:, :, :, None].expand(-1, -1, -1, 4)
 
     network = network_of(nn.Sequential(nn.Conv2d(3, 4, 3), _Spectrum(), nn.Conv2d(4, 2, 1)))
-    with pytest.raises(BackendError, match=r"'net' cannot be exported.*svd.*leave out --backend onnxruntime"):
+    with pytest.raises(BackendError, match=r"'net' cannot be exported.*svd.*leave out --backend to run"):
         record(network, ["0", "2"], ONNX)
 
 
@@ -160,7 +219,9 @@ def test_a_layer_that_the_graph_lacks_is_named_with_the_module_around_it():
         record(network_of(_Sometimes()), ["conv.0"], ONNX)
 
 
-def test_without_onnxruntime_its_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'netdissect\[onnx\]'"):
-        record(network_of(_InPlace()), ["one"], ONNX)
+@pytest.mark.parametrize("name", sorted(RUNTIMES))
+def test_without_its_package_the_extra_of_a_runtime_is_named(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    extra = RUNTIMES[name].extra
+    with pytest.raises(MissingExtraError, match=rf"pip install 'netdissect\[{extra}\]'"):
+        record(network_of(_InPlace()), ["one"], BackendSettings(name, BATCH))

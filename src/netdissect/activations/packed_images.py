@@ -64,6 +64,11 @@ class PackedImages:
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @property
+    def refused(self) -> bool:
+        """Whether the disk refused an image, after which none is written."""
+        return "written" in self._said
+
+    @property
     def image_bytes(self) -> int:
         """Bytes of one image."""
         return int(np.prod(self.shape[1:]))
@@ -127,7 +132,7 @@ class PackedImages:
 
     def write(self, rows: Sequence[int], images: Pixels) -> None:
         """Write decoded images, uint8 (B, H, W, C); if the disk refuses, say so once, and write no more."""
-        if "written" in self._said:
+        if self.refused:
             return
         try:
             with self._lock:

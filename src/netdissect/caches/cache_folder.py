@@ -76,7 +76,7 @@ class CachedFile(NamedTuple):
 LABELS = CacheKind("labels", "label maps, packed", "labels-*.zip", 4 * 2**30, 10_000)
 IMAGES = CacheKind("images", "decoded, resized images", "images-*.bin", 10 * 10**9, 10_000)
 DIGESTS = CacheKind("digests", "digests of the files of data sets", "digests-*.txt", 2**20, 100)
-GRAPHS = CacheKind("graphs", "networks exported for ONNX Runtime", "graph-*.onnx", 4 * 2**30, 10_000)
+GRAPHS = CacheKind("graphs", "networks exported for ONNX Runtime and OpenVINO", "graph-*.onnx", 4 * 2**30, 10_000)
 KINDS = (LABELS, IMAGES, DIGESTS, GRAPHS)
 
 

@@ -82,6 +82,8 @@ def estimate(
     sample: Annotated[int, typer.Option("--sample", min=1, help="Images that are dissected and timed.")] = 64,
 ) -> None:
     """Predict passes, time, memory and disk of the run with the same options, from a few of its images."""
+    from netdissect.dissect.choices.backend_choice import backend_text  # loads torch
+
     one = _one_shard(shard, ray)
     logging.getLogger("netdissect").setLevel(logging.WARNING)  # hides the logs of the small dissections
     request = _request(typed, config, trust_network=trust_network)
@@ -90,6 +92,8 @@ def estimate(
     )
     stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in cost.seconds.items())
     screen, shares, cached = console(), [], []
+    backend = backend_text(cost.backend, request.config.precision, cost.backend_check)
+    forward = [f"  forward {backend}"] if backend else []
     if request.execution.image_cache:
         folder = request.execution.cache_folder
         cached = [f"  images  {filesize.decimal(cost.cache_bytes)} more, packed in {_where(folder)}"]
@@ -100,6 +104,7 @@ def estimate(
     for line in (
         f"Measured in small runs of {cost.sample} images together, predicted for all {cost.images:,}:",
         f"  passes  {cost.plan.passes} (activation cache: {cost.plan.store})",
+        *forward,
         f"  time    {_duration(cost.total_seconds)} ({stages})",
         f"  memory  {filesize.decimal(cost.memory_bytes)}, network and libraries included",
         f"  disk    {filesize.decimal(cost.disk_bytes)} at most, in {_where(out)}",

@@ -15,7 +15,7 @@ Split = Literal["train", "val"]
 Resize = Literal["stretch", "crop", "pad"]
 NullModel = Literal["images", "locations"]
 Precision = Literal["float32", "bfloat16"]
-BackendName = Literal["eager", "compile", "onnxruntime"]
+BackendName = Literal["eager", "compile", "onnxruntime", "openvino"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 BASIS_OF = "basis of "

@@ -34,6 +34,7 @@ from netdissect.dissect.run_dissection import dissect, open_inputs
 from netdissect.dissect_options import DissectOptions
 from netdissect.keywords import ConfigObjects, read_options, takes_options
 from netdissect.models import Network, as_network
+from netdissect.result import BackendCheck
 
 PERMUTATIONS = "permutations"  # stage that is no pass over batches
 DECODED_AHEAD = 2  # batches
@@ -60,6 +61,10 @@ class CostEstimate:
         Peak size of the run folder.
     cache_bytes
         What the image cache will take beyond what earlier runs packed; 0 without one.
+    backend
+        What will run the forward pass.
+    backend_check
+        Its comparison with PyTorch, and the images per second that ``auto`` measured; None: it is PyTorch.
     """
 
     plan: CostPlan
@@ -69,6 +74,8 @@ class CostEstimate:
     memory_bytes: int
     disk_bytes: int
     cache_bytes: int
+    backend: str
+    backend_check: BackendCheck | None
 
     @property
     def total_seconds(self) -> float:
@@ -103,8 +110,11 @@ def estimate(
         As the dissection itself would.
     """
     config, execution = read_options(estimate, options, ConfigObjects(layers, config, execution))
-    source = open_inputs(as_network(model, preprocessing), data, config, execution)
-    return _predicted(source, sample)
+    # The check of a backend reads images, which an estimate does not pack.
+    unpacked = execution.model_copy(update={"image_cache": False})
+    source = open_inputs(as_network(model, preprocessing), data, config, unpacked)
+    whole = DissectionInputs.of(*source[:4], execution)._replace(backend_check=source.backend_check)
+    return _predicted(whole, sample)
 
 
 def _predicted(source: DissectionInputs, sample: int) -> CostEstimate:
@@ -140,6 +150,8 @@ def _predicted(source: DissectionInputs, sample: int) -> CostEstimate:
         memory_bytes=_peak_memory() + max(0, plan.memory_bytes - many_batches.plan_bytes(plan)),
         disk_bytes=int(stored + other_bytes + top_bytes),
         cache_bytes=source.images.bytes_to_pack,
+        backend=config.backend,
+        backend_check=source.backend_check,
     )
 
 

@@ -145,7 +145,7 @@ def backend_settings(config: "DissectConfig", execution: "Execution") -> Backend
     if config.backend == "auto":
         raise ConfigError(
             "the backend 'auto' is chosen when a run begins, and was not chosen here. Expected --backend eager, "
-            "compile or onnxruntime."
+            "compile, onnxruntime or openvino."
         )
     return BackendSettings(config.backend, config.images_per_batch, config.precision, execution.cache_folder)
 

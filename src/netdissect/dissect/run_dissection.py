@@ -236,12 +236,18 @@ def make_run_plan(source: DissectionInputs, work: WorkDir, progress: Progress | 
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.resume_plan(plan)
     kept = f"{_masks_text(source, plan)}{_images_text(source)}"
-    text = f"{plan}{backend_text(source)}{_permutations_text(source, plan)}{kept}"
+    text = f"{plan}{_backend_text(source)}{_permutations_text(source, plan)}{kept}"
     show_line(progress, text)
     work.log.event("planned", plan=text, network=network.name, concepts=str(data.root), threads=torch.get_num_threads())
     if source.backend_check is not None:
         work.log.event("checked backend", backend=config.backend, **source.backend_check.model_dump())
     return plan
+
+
+def _backend_text(source: DissectionInputs) -> str:
+    """Return what runs the forward pass, as a part of the plan's line; empty for PyTorch in float32."""
+    text = backend_text(source.config.backend, source.config.precision, source.backend_check)
+    return f"; forward pass by {text}" if text else ""
 
 
 def _permutations_text(source: DissectionInputs, plan: CostPlan) -> str:
@@ -264,7 +270,7 @@ def _masks_text(source: DissectionInputs, plan: CostPlan) -> str:
 
 def _images_text(source: DissectionInputs) -> str:
     """Return what the image cache holds and will take, as the end of the plan's line."""
-    if source.images.packed is None:
+    if source.images.packed is None or source.images.packed.refused:
         return ""
     size = source.images.bytes_to_pack
     return f"; packs its images, about {size_text(size)}" if size else "; reads packed images"

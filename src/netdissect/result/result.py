@@ -19,7 +19,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.close_matches import did_you_mean
-from netdissect.config import BASIS_OF, DissectConfig, Interpolation, NetworkSource, Rule, one_or_more
+from netdissect.config import BASIS_OF, BackendName, DissectConfig, Interpolation, NetworkSource, Rule, one_or_more
 from netdissect.counted import counted
 from netdissect.errors import ResultError
 from netdissect.result.summary import headline, html_summary, text_summary
@@ -122,6 +122,9 @@ class BackendCheck(_Info):
     )
     images_per_second: dict[str, float] = Field(
         default_factory=dict, description="Of each backend that was tried; empty: the backend was named."
+    )
+    not_installed: tuple[BackendName, ...] = Field(
+        (), description="Backends that auto would have tried if their packages were installed."
     )
 
 

@@ -1,14 +1,14 @@
 """Check the backend of a run against PyTorch, on the first images of the run, and choose the fastest for ``auto``.
 
-    --backend onnxruntime   checked; PyTorch where it cannot take the network, or gives other activations
-    --backend auto          the fastest of those that agree, if it is 5 % faster than PyTorch
+    --backend openvino   checked; PyTorch where it cannot take the network, or gives other activations
+    --backend auto       the fastest of those that agree, if it is 5 % faster than PyTorch
 
 The last bits of activations depend on the backend. The configuration of the run names the one that runs.
 """
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 
 import numpy as np
@@ -20,6 +20,7 @@ from netdissect.dissect.choices.timed_passes import REPEATS, TimedPasses, timed_
 from netdissect.dissect.devices import torch_device
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.errors import BackendError
+from netdissect.models.backends import RUNTIMES
 from netdissect.models.determinism import LOW_PRECISION, TOLERANCE, relative_difference
 from netdissect.result import BackendCheck
 
@@ -78,17 +79,26 @@ def _checked(source: DissectionInputs) -> DissectionInputs:
     return eager._replace(backend_check=BackendCheck(difference=difference, reason=reason))
 
 
-def backend_text(source: DissectionInputs) -> str:
-    """Return what runs the forward pass, as a part of the line of the plan; empty for PyTorch in float32."""
-    check, config = source.backend_check, source.config
+def backend_text(backend: str, precision: str, check: BackendCheck | None) -> str:
+    """Return what runs the forward pass, how far it is from PyTorch, and what is not installed; empty without check."""
     if check is None:
         return ""
+    missing = _missing_text(check.not_installed)
     if check.difference == 0:
-        return f"; forward pass by {config.backend}"
+        return f"{backend}{missing}"
     return (
-        f"; forward pass by {config.backend} in {config.precision}, differs from PyTorch in float32 by at most "
-        f"{check.difference:.1g} of a layer's largest magnitude"
+        f"{backend} in {precision}, differs from PyTorch in float32 by at most {check.difference:.1g} of a layer's "
+        f"largest magnitude{missing}"
     )
+
+
+def _missing_text(backends: Sequence[BackendName]) -> str:
+    """Return what auto would have tried if it were installed, in brackets; empty: nothing."""
+    if not backends:
+        return ""
+    extras = ",".join(RUNTIMES[name].extra for name in backends)
+    are = "is" if len(backends) == 1 else "are"
+    return f" ({' and '.join(backends)} {are} not installed: pip install 'netdissect[{extras}]')"
 
 
 def _first(source: DissectionInputs) -> int:
@@ -116,18 +126,30 @@ def _fastest(
     best = max(rates, key=rates.__getitem__)
     chosen = best if rates[best] >= GAIN * rates["eager"] else "eager"
     logger.info("backend %s; images per second: %s", chosen, {name: round(rate, 1) for name, rate in rates.items()})
-    check = BackendCheck(difference=differences[chosen], images_per_second=dict(rates))
+    check = BackendCheck(
+        difference=differences[chosen], images_per_second=dict(rates),
+        not_installed=tuple(name for name in _runtimes(source) if not _is_installed(name)),
+    )  # fmt: skip
     return source.with_config(backend=chosen)._replace(backend_check=check)
 
 
 def _candidates(source: DissectionInputs, rates: Mapping[BackendName, float]) -> Iterator[BackendName]:
     """Yield PyTorch, then the backends that may be faster; `rates` are those measured so far."""
     yield "eager"
-    on_cpu = source.config.device.startswith("cpu")
-    if on_cpu and source.config.precision == "float32" and all(map(find_spec, ("onnx", "onnxruntime"))):
-        yield "onnxruntime"
+    yield from filter(_is_installed, _runtimes(source))
     if len(source.data) / max(rates.values()) > COMPILE_SECONDS:
         yield "compile"
+
+
+def _runtimes(source: DissectionInputs) -> Iterator[BackendName]:
+    """Yield the backends that run a graph on the device and in the precision of a run, installed or not."""
+    for name, runtime in RUNTIMES.items():
+        if source.config.device.startswith("cpu") and source.config.precision in runtime.precisions:
+            yield name
+
+
+def _is_installed(name: str) -> bool:
+    return all(map(find_spec, ("onnx", name)))
 
 
 def _difference(passes: TimedPasses, reference: Mapping[str, Tensor]) -> float:

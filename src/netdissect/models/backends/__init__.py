@@ -2,25 +2,32 @@
 
     eager          PyTorch as it is; the reference
     compiled       torch.compile
-    onnxruntime    ONNX Runtime on the CPU, with `onnx_export`
+    graph_backend  other libraries on the CPU, which run the graph of `onnx_export`: `onnxruntime`, `openvino`
 
 `backend` says what a backend is; `open_backend` makes one. Intermediate layers are outputs of the graph, in one pass.
 """
 
+from collections.abc import Mapping
 from importlib.metadata import version
 
+from netdissect.config import BackendName
 from netdissect.models.backends.backend import EAGER, Backend, BackendSettings, Modules
 from netdissect.models.backends.compiled import CompiledBackend
 from netdissect.models.backends.eager import EagerBackend
-from netdissect.models.backends.onnxruntime import OnnxRuntimeBackend
+from netdissect.models.backends.graph_backend import GraphBackend
+from netdissect.models.backends.onnxruntime import OnnxRuntime
+from netdissect.models.backends.openvino import OpenVino
 from netdissect.models.network import Network
 
-__all__ = ["EAGER", "Backend", "BackendSettings", "library_version", "open_backend"]
+__all__ = ["EAGER", "RUNTIMES", "Backend", "BackendSettings", "library_version", "open_backend"]
+
+RUNTIMES: Mapping[BackendName, type[OnnxRuntime] | type[OpenVino]] = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}
+"""What opens exported graphs, by the name of the backend, which is also that of the package."""
 
 
 def library_version(backend: str) -> str:
     """Return the library of a backend with its version, such as ``onnxruntime 1.32.0``."""
-    library = "onnxruntime" if backend == "onnxruntime" else "torch"
+    library = backend if backend in RUNTIMES else "torch"
     return f"{library} {version(library)}"
 
 
@@ -34,6 +41,6 @@ def open_backend(network: Network, modules: Modules, settings: BackendSettings) 
     """
     if settings.name == "compile":
         return CompiledBackend(network, modules, settings)
-    if settings.name == "onnxruntime":
-        return OnnxRuntimeBackend(network, modules, settings)
+    if settings.name in RUNTIMES:
+        return GraphBackend(network, modules, settings, RUNTIMES[settings.name]())
     return EagerBackend(network, modules)

@@ -80,6 +80,7 @@ def export(network: Network, modules: Modules, images: Tensor) -> bytes:
         with (
             TemporaryDirectory(prefix="netdissect-") as folder,
             recorded.attached(), evaluation_mode(network.module), without_compiling(), _traceable(), torch.no_grad(),
+            torch.autocast(images.device.type, enabled=False),  # the library that runs the graph chooses the precision
         ):  # fmt: skip
             file = Path(folder) / "graph.onnx"
             torch.onnx.export(
@@ -95,7 +96,7 @@ def export(network: Network, modules: Modules, images: Tensor) -> bytes:
         reason = next((line for line in str(error).strip().splitlines() if line), "no reason given")
         raise BackendError(
             f"Network {network.name!r} cannot be exported as an ONNX graph: {type(error).__name__}: {reason}. Expected "
-            "operations that torch.onnx.export knows; leave out --backend onnxruntime to run it in PyTorch."
+            "operations that torch.onnx.export knows; leave out --backend to run it in PyTorch."
         ) from error
 
 
@@ -113,7 +114,7 @@ class _InOrder(nn.Module):
             raise BackendError(
                 f"Layer {missing!r} is not in the exported graph: operations that contain it run as one. The nearest "
                 f"layer around it is {nearest(missing, self.recorded.network)!r}. Dissect that one, or leave out "
-                "--backend onnxruntime."
+                "--backend."
             )
         return tuple(outputs[name] for name in self.names)
 
