@@ -1,14 +1,22 @@
 """What `netdissect compose` searches and measures, as data: options, keywords and files are made from these fields."""
 
+import re
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from netdissect.config import Fraction, OneOrMore
 from netdissect.config_fields import Config, Option
 
 Operator = Literal["or", "and", "and-not"]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
+
+
+def _clusters(value: str | None) -> str | None:
+    """Refuse what does not name 2 to 99 clusters."""
+    if value is not None and not re.fullmatch(r"kmeans:([2-9]|[1-9]\d)", value, re.ASCII):
+        raise ValueError("expected kmeans:K with K from 2 to 99, such as kmeans:5")
+    return value
 
 
 class ComposeConfig(Config):
@@ -21,9 +29,8 @@ class ComposeConfig(Config):
         None, description="Only these units of each layer; None: all. q-values are over the units of a layer."
     )
     quantile: float | None = Field(None, description="One of the run's quantiles; None: its first.")
-    ranges: str | None = Field(
+    ranges: Annotated[str | None, AfterValidator(_clusters)] = Field(
         None,
-        pattern=r"^kmeans:([2-9]|[1-9]\d)$",
         description=(
             "kmeans:K: a formula for each of 2 to 99 ranges of activation of a unit, its clusters, in place of its "
             "masks, as in La Rosa et al. (2023); one more pass through the network."

@@ -8,6 +8,7 @@ keyword (`netdissect.keywords`), and the class describes it in its docstring.
 """
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, ge
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
+from netdissect.close_matches import did_you_mean
 from netdissect.errors import ConfigError
 
 Values = Mapping[str, Any]
@@ -277,7 +279,10 @@ def mistake(error: ValidationError, name: str, path: tuple[int | str, ...], meta
     if first["type"] == "string_pattern_mismatch" and metavar is not None:
         message = f"expected {metavar}"
     message = message[0].lower() + message[1:]
-    return f"{name} cannot be {first['input']!r}: {message}."
+    words = [
+        word for each in same or [first] for word in re.findall("'(.*?)'", each.get("ctx", {}).get("expected", ""))
+    ]
+    return f"{name} cannot be {first['input']!r}: {message}.{did_you_mean(first['input'], words)}"
 
 
 def _python_mistake(kind: type[BaseModel], error: ValidationError) -> str:

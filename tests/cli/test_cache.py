@@ -70,6 +70,10 @@ def test_a_list_names_kind_data_set_size_and_last_use(
     shown = netdissect("cache", "list", "--cache-folder", kept).out
     assert f"{kept}/images-" in shown
     assert "decoded, resized images" in shown
+    assert "There is no folder" not in shown
+    absent = netdissect("cache", "list", "--cache-folder", kept / "absent").out
+    assert absent.startswith(f"There is no folder {kept / 'absent'}: no run has kept anything there.")
+    assert "compiled loops" in absent
 
 
 def test_clearing_a_kind_deletes_and_names_its_files_alone(listed: Callable[..., dict[str, Any]], kept: Path) -> None:

@@ -130,6 +130,12 @@ OPTIONS: dict[str, Row] = {
     "no image": (f"{RUN} --max-images 0", ("--max-images cannot be '0'",)),
     "batches of nothing": (f"{RUN} --batch-size 0", ("--batch-size cannot be '0'",)),
     "a device called gpu": (f"{RUN} --device gpu", ("device 'gpu' cannot be used here", "GPUs are cuda", "auto")),
+    "a backend by half of its name": (
+        f"{RUN} --backend onnx", ("--backend cannot be 'onnx'", "Did you mean onnxruntime?"),
+    ),
+    "a configuration that is not there": (
+        "run --config nosuch --out x", ("nosuch cannot be read (No such file or directory). Expected the config.json",),
+    ),
     "another precision": (f"{RUN} --precision fp16", ("--precision cannot be 'fp16'", "'bfloat16'")),
     "a protocol with a typing error": (f"{RUN} --protocol papr", ("'papr'", "Did you mean paper?")),
     "a layout that does not exist": (f"{RUN} --assume-layout HWC", ("--assume-layout", "NCHW|NHWC")),

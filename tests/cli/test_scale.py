@@ -136,10 +136,15 @@ def test_a_configuration_runs_no_code_unless_the_user_trusts_it(
 
 def test_a_file_that_is_not_a_configuration_is_refused(netdissect: Command, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"threads": 1}')
-    for path in (tmp_path, tmp_path / "config.json", tmp_path / "absent.json"):
+    absent = tmp_path / "absent.json"
+    for path, said in (
+        (tmp_path, "config.json is not the configuration of a run ("),
+        (tmp_path / "config.json", "config.json is not the configuration of a run ("),
+        (absent, f"{absent} cannot be read (No such file or directory). Expected the config.json"),
+    ):
         outcome = netdissect("run", "--config", path, "--out", tmp_path / "run")
         assert outcome.code == 2
-        assert "is not the configuration of a run" in outcome.err
+        assert said in outcome.err
 
 
 def test_images_that_were_chosen_in_python_are_not_repeated(

@@ -1,6 +1,7 @@
 """Packed label maps: a second run on the same data reads them, and gives the same bits."""
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -23,10 +24,16 @@ from netdissect.config import PROTOCOLS, DissectConfig, Execution, Protocol, Pro
 from netdissect.dissect import dissect, label_cache
 from netdissect.dissect.label_cache import BLOCK, LabelCacheWriter, read_cached_labels
 from netdissect.errors import ConceptsError
+from netdissect.result import Result
 from netdissect.scoring import ImageLabels
 from networks import COVERAGE, SIDE, build, images
 
 SETTINGS = DissectConfig(layers=("deep_relu",), batch_size=3, top_images=3, statistics=StatisticsConfig(bootstrap=10))
+
+
+@pytest.fixture(scope="module")
+def plain(broden: Path) -> Result:
+    return dissect(build(), broden, config=SETTINGS)
 
 
 def execution(cache: Path) -> Execution:
@@ -241,17 +248,42 @@ def label_of_another_image(image: ImageLabels) -> ImageLabels:
 @pytest.mark.parametrize(
     "damage", [cut, flipped, foreign, emptied, foreign_kind, foreign_label, foreign_category, label_of_another_image]
 )
-def test_a_damaged_file_is_named(broden: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_file_is_said_and_made_anew(
+    broden: Path, tmp_path: Path, damage: Callable[[Path], None], plain: Result
+) -> None:
     dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache"))
     (path,) = cache_files(tmp_path)
+    whole = path.read_bytes()
     damage(path)
-    with pytest.raises(ConceptsError, match=rf"{path.name} is damaged .* delete this file"):
-        dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache"))
-    path.unlink()
-    run_asserts.assert_same_run(
-        dissect(build(), broden, config=SETTINGS),
-        dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache")),
-    )
+    with pytest.warns(
+        UserWarning, match=rf"{path.name} is damaged .*: it is deleted, and label maps are decoded again"
+    ):
+        found = dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache"))
+    run_asserts.assert_same_run(plain, found)
+    with zipfile.ZipFile(path) as file, zipfile.ZipFile(io.BytesIO(whole)) as before:
+        assert [file.read(name) for name in file.namelist()] == [before.read(name) for name in before.namelist()]
+
+
+def test_what_was_read_before_the_damage_is_not_read_again(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: Result
+) -> None:
+    monkeypatch.setattr(label_cache, "BLOCK", 2)
+    dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache"))
+    (path,) = cache_files(tmp_path)
+    with zipfile.ZipFile(path) as file:
+        blocks = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in blocks.items():
+            file.writestr(name, b"" if name == "2" else content)
+    decoded: list[int] = []
+    labels = ConceptData.labels
+    monkeypatch.setattr(ConceptData, "labels", lambda self, row: decoded.append(row) or labels(self, row))
+    with pytest.warns(UserWarning, match="is damaged"):
+        found = dissect(build(), broden, config=SETTINGS, execution=execution(tmp_path / "cache"))
+    run_asserts.assert_same_run(plain, found)
+    assert decoded[:3] == [4, 5, 6]
+    assert sorted(decoded[3:]) == list(range(7)), "of the permutations, which read in another order"
+    assert not path.exists()
 
 
 def test_a_cache_that_cannot_be_written_ends_no_run(broden: Path, tmp_path: Path) -> None:

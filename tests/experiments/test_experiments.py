@@ -1,6 +1,7 @@
 """The experiments on a tiny workspace: their tables hold what a direct count of their runs gives."""
 
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from scipy.stats import skew
 
 from netdissect import DissectConfig, Network, dissect
+from netdissect.concepts import ConceptData
 from netdissect.config import Protocol
 from netdissect.errors import ConfigError, LayerError, ResultError, ShapeError
 from netdissect.experiments import Snapshot, convolutions, reproduce_synthetic
@@ -154,6 +156,16 @@ def test_layers_are_all_convolutions_in_order(workspace, tmp_path):
     plain = Network("plain", torch.nn.Sequential(torch.nn.ReLU()), Preprocessing((8, 8), (0,) * 3, (1,) * 3))
     with pytest.raises(LayerError, match="no module whose class is called Conv"):
         convolutions(plain)
+
+
+def test_label_maps_are_decoded_once_for_all_networks_of_an_experiment(workspace, tmp_path, monkeypatch):
+    decoded, labels = Counter(), ConceptData.labels
+    monkeypatch.setattr(ConceptData, "labels", lambda self, row: decoded.update([row]) or labels(self, row))
+    networks = [workspace.trained().network(), workspace.trained(workspace.train_config(seed=1)).network("other")]
+    config = CompareConfig(dissect=workspace.dissect_config(["conv5"]), layers=("conv5",))
+    compare(networks, config, out=tmp_path, concepts=workspace.data)
+    assert decoded == dict.fromkeys(range(len(workspace.data)), 1)
+    assert list((tmp_path / "caches").glob("labels-*.zip"))
 
 
 def test_runs_networks_and_published_counts_are_compared_in_one_table(workspace, rotated, tmp_path):

@@ -18,9 +18,9 @@ from netdissect import plots
 from netdissect.config import RULES, Rule
 from netdissect.errors import ResultError
 from netdissect.plots.category_colors import CATEGORY_COLORS, OTHER_COLORS, PAPER_COLORS, category_colors
-from netdissect.plots.style import FAINT, NULL_LABEL
+from netdissect.plots.style import FAINT, INK, NULL_LABEL
 from netdissect.result import Result
-from netdissect.result.queries import detected_concepts, image_maxima, layer_units
+from netdissect.result.queries import detected_concepts, image_maxima, layer_units, run_min_iou, run_quantile
 from netdissect.scoring.co_activation import map_units
 
 
@@ -128,6 +128,19 @@ def test_mutually_matched_units_stand_side_by_side_with_their_correlation(result
     np.testing.assert_array_equal(first, last)  # the same unit in both runs, the same image
     with pytest.raises(ResultError, match="the runs have no layer of the same name"):
         plots.matched_units(result, replace(second, layers={"other": other}))
+
+
+def test_labels_of_matched_units_that_are_no_detectors_are_gray(result: Result) -> None:
+    detects = dict(layer_units(result, "block.1", run_quantile(result), run_min_iou(result, "block.1"))
+                   .select("unit", "detector").rows())  # fmt: skip
+    figure = plots.matched_units(result, result, layer="block.1", pairs=len(detects))
+    texts = figure.texts
+    drawn = [(texts[at - 1], int(text.get_text().split()[1][:-1]))
+             for at, text in enumerate(texts) if text.get_text().startswith("unit ")]  # fmt: skip
+    assert {detects[unit] for _, unit in drawn} == {True, False}
+    for label, unit in drawn:
+        assert (label.get_color(), label.get_weight()) == ((INK, "bold") if detects[unit] else (FAINT, "normal"))
+    assert texts[-1].get_text() == "gray: the unit is no detector"
 
 
 def test_two_runs_are_compared_by_the_best_iou_of_every_concept(result: Result) -> None:

@@ -71,10 +71,7 @@ def read_cached_labels(path: Path, rows: Sequence[int], data: ConceptData) -> It
             yield from chain.from_iterable(prefetch(read, blocks, 1, PREFETCHED_BATCHES))
         mark_used(path)
     except DAMAGE_ERRORS as error:
-        raise ConceptsError(
-            f"{path} is damaged ({error}). Expected labels that an earlier run wrote: delete this file, only a "
-            "cache, and run the same command again."
-        ) from error
+        raise ConceptsError(f"{path} is damaged ({error})") from error
 
 
 def write_through(

@@ -1,6 +1,8 @@
 """Labels of the images of one run, read some batches ahead; from the label cache where it holds them."""
 
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -48,11 +50,24 @@ class LabelReader:
         seen = self.stamp, self.data.digest
         file = cache_file(self.cache, self.data, self.protocol)
         if is_readable(file, "label maps are decoded instead"):
-            return read_cached_labels(file, rows, self.data)
+            return self._cached(file, rows)
         if rows != range(len(self.data)):
             return self._decoded(rows)
         note = CacheNote(data=str(self.data.root.resolve()), images=len(rows), detail=self.protocol.name)
         return write_through(file, self._decoded(rows), note, lambda: self._data_version() == seen, self.log)
+
+    def _cached(self, file: Path, rows: Sequence[int]) -> Iterator[ImageLabels]:
+        """Read labels from a file of the cache; one that is damaged is deleted, and what is left of it decoded."""
+        done = 0
+        try:
+            for image in read_cached_labels(file, rows, self.data):
+                yield image
+                done += 1
+        except ConceptsError as error:
+            warnings.warn(f"{error}: it is deleted, and label maps are decoded again.", stacklevel=2)
+            with suppress(OSError):  # in a folder that is read-only for this user
+                file.unlink()
+            yield from self._decoded(rows[done:]) if file.exists() else self.read(rows[done:])
 
     def refuse_changed(self, digest: str) -> None:
         """Raise if the data set is not the one of this digest, or has another stamp than at the beginning.

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, InstanceOf
 
-from netdissect.config import DissectConfig, LoadOptions
+from netdissect.config import DissectConfig, Execution, LoadOptions
 from netdissect.config_fields import Config, Option, Values, leaves
 from netdissect.errors import ConfigError, LayerError
 from netdissect.models import Network, as_network, list_layers
@@ -65,6 +65,11 @@ def at_quantile(config: DissectConfig, layers: tuple[str, ...], quantile: float 
     quantiles = config.protocol.quantiles if quantile is None else (quantile,)
     protocol = config.protocol.model_copy(update={"quantiles": quantiles})
     return config.model_copy(update={"layers": layers, "protocol": protocol})
+
+
+def caching(out: str | Path) -> Execution:
+    """Return how an experiment of several runs dissects: label maps are decoded once, and kept in ``OUT/caches``."""
+    return Execution(cache_folder=Path(out) / "caches")
 
 
 def one_or_several(value: Any) -> tuple[Any, ...]:

@@ -231,10 +231,10 @@ def difference(compared: Comparison, top: int | None = 20) -> TextTable:
         Column("category", "text"),
         *(Column(name) for name in ("left", "right", "left IoU", "right IoU")),
     ]
-    words = limit_in_words(compared.rule, compared.min_iou)
-    none = [] if rows else ["No concept gained or lost its detectors."]
-    notes = [*more, *none, f"Detectors under {compared.rule}, at an IoU {words}. {COLUMNS_NOTE}"]
-    return TextTable(columns, rows, notes=notes)
+    rule = f"Detectors under {compared.rule}, at an IoU {limit_in_words(compared.rule, compared.min_iou)}."
+    if not rows:
+        return TextTable([], [], notes=["No concept gained or lost its detectors.", rule])
+    return TextTable(columns, rows, notes=[*more, f"{rule} {COLUMNS_NOTE}"])
 
 
 def _difference_cells(row: Mapping[str, Any], compared: Comparison) -> Iterator[str]:

@@ -58,7 +58,7 @@ class TextTable:
     Attributes
     ----------
     columns
-        Its columns.
+        Its columns; none: a table without rows, of which title and notes are shown.
     rows
         A cell for each column. Names are text: nothing in them is markup.
     title
@@ -76,10 +76,10 @@ class TextTable:
         """Return the table as it is written to a file or pipe."""
         cells = [[_plain(column.name) for column in self.columns], *(list(map(_plain, row)) for row in self.rows)]
         widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
-        kinds = ["text", *(column.kind for column in self.columns[1:])]  # no spaces before the first
+        kinds = ["text" if not index else column.kind for index, column in enumerate(self.columns)]  # no spaces first
         lines = [GAP.join(_padded(*each) for each in zip(row, widths, kinds, strict=True)).rstrip() for row in cells]
-        above, below = ([f"{self.title}\n"] if self.title else []), (["", *self.notes] if self.notes else [])
-        return "\n".join([*above, *lines, *below])
+        parts = ["\n".join(part) for part in ([self.title], lines, self.notes) if any(part)]
+        return "\n\n".join(parts)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         """Print the table on a terminal of any width, or as plain text."""
@@ -106,7 +106,7 @@ class TextTable:
         for block in self._blocks(width):
             lines += [[], *self._block_lines(block, width)] if lines else self._block_lines(block, width)
         notes = [[(line, PLAIN)] for note in self.notes for line in wrapped(note, width)]
-        return lines + ([[], *notes] if notes else [])
+        return lines + ([[], *notes] if lines and notes else notes)
 
     def _blocks(self, width: int) -> Iterator[list[int]]:
         """Yield the columns of each block: those that identify the row, and as many others as fit."""
@@ -118,7 +118,8 @@ class TextTable:
                 yield [*keys, *block]
                 block = []
             block.append(index)
-        yield [*keys, *block]
+        if self.columns:
+            yield [*keys, *block]
 
     def _least(self, index: int) -> int:
         """Return the width to which a column can be narrowed: heads and texts are wrapped, numbers are not."""

@@ -50,15 +50,18 @@ def read_config(path: str | Path) -> RunConfig:
     """
     path = Path(path)
     path = path / CONFIG_FILE if path.is_dir() else path
+    expected = "Expected the config.json that 'netdissect run' writes into its run folder, or that folder."
     try:
         content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}). {expected}") from error
+    try:
         config = RunConfig.model_validate_json(content)
-    except (OSError, ValidationError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the top"
         raise ConfigError(
-            f"{path} is not the configuration of a run ({first['msg']} at "
-            f"{'.'.join(map(str, first['loc'])) or 'the top'}). Expected the config.json that 'netdissect run' writes "
-            "into its run folder."
+            f"{path} is not the configuration of a run ({first['msg']} at {where}). {expected}"
         ) from error
     if config.digest is not None and config.digest != json_digest(json.loads(content)):
         raise ConfigError(

@@ -7,6 +7,7 @@
     ROOT/train_images.npz             training images and their scenes
     ROOT/trained/DIGEST.safetensors   networks, named by the digest of their configuration
     ROOT/runs/DIGEST/                 dissections that several experiments share
+    ROOT/caches/                      label maps, decoded once
     ROOT/NAME/                        files of one experiment
 
 Each file is made at its first use and reused afterwards.
@@ -22,10 +23,11 @@ import numpy as np
 from pydantic import Field
 
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Fraction, Progress, Protocol, StatisticsConfig, one_or_more
+from netdissect.config import DissectConfig, Execution, Fraction, Progress, Protocol, StatisticsConfig, one_or_more
 from netdissect.config_fields import Config
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
+from netdissect.models import Network
 from netdissect.paths import writing
 from netdissect.result import Result
 from netdissect.result.files import write_whole
@@ -204,9 +206,12 @@ class Workspace:
         network = trained.network()
         # These are compared over seeds; the bootstrap over the images of one run is another uncertainty.
         config = self.dissect_config(trained.train_config.layers[-1:], replicates=0)
-        return dissect(
-            network, self.data, config=config, out=self.root / "runs" / network.digest[:16], progress=self.progress
-        )
+        return self.dissect(network, config, self.root / "runs" / network.digest[:16])
+
+    def dissect(self, network: Network, config: DissectConfig, run: Path) -> Result:
+        """Dissect a network on the data set, whose label maps are decoded for the first run alone."""
+        execution = Execution(cache_folder=self.root / "caches")
+        return dissect(network, self.data, config=config, execution=execution, out=run, progress=self.progress)
 
     def folder(self, name: str) -> Path:
         """Return the folder of one experiment."""

@@ -99,7 +99,7 @@ def test_nothing_but_tables_stays_and_they_are_used_again(run: Result, found: Fo
 
 def test_ranges_that_cannot_be_made_are_refused(run: Result, tmp_path: Path) -> None:
     for wrong in ("kmeans:0", "kmeans:1", "kmeans:x", "kmeans:100", "5"):
-        with pytest.raises(ConfigError, match=r"netdissect.compose\(\): ranges .*kmeans"):
+        with pytest.raises(ConfigError, match=rf"ranges cannot be '{wrong}': expected kmeans:K with K from 2 to 99"):
             netdissect.compose(run, ranges=wrong)
     with pytest.raises(ConfigError, match=r"leave out one of ranges and permutations"):
         netdissect.compose(run, ranges="kmeans:2", permutations=3)

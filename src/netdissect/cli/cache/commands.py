@@ -81,6 +81,8 @@ def _show(listed: CacheList, nothing: str, title: str = "", *, as_json: bool) ->
     if not listed.entries:
         console().print(f"{nothing}: {listed.folder}", soft_wrap=True, markup=False, highlight=False)
         return
+    if not listed.folder.is_dir():
+        title = f"There is no folder {listed.folder}: no run has kept anything there.\n{title}".rstrip()
     rows = [
         (
             entry.kind, entry.title, entry.data or "", entry.detail or "",

@@ -29,7 +29,15 @@ from netdissect.experiments.counts import (
     over_images_table,
     read_over_images,
 )
-from netdissect.experiments.inputs import LAST_CONVOLUTION, Data, Inputs, at_quantile, one_or_several, with_layers
+from netdissect.experiments.inputs import (
+    LAST_CONVOLUTION,
+    Data,
+    Inputs,
+    at_quantile,
+    caching,
+    one_or_several,
+    with_layers,
+)
 from netdissect.experiments.outcome import (
     NO_TABLES,
     Conclusion,
@@ -175,8 +183,9 @@ def _result(
     layers = config.layers or config.dissect.layers
     layer = layers[index] if len(layers) > 1 else layers[0]
     return dissect(
-        source, concepts, config=config.dissect, layers=[layer], out=run_folder(out, index, source), progress=progress
-    )
+        source, concepts, config=config.dissect, execution=caching(out), layers=[layer],
+        out=run_folder(out, index, source), progress=progress,
+    )  # fmt: skip
 
 
 def _chosen(results: Sequence[Result], config: CompareConfig, quantile: float | None) -> dict[str, tuple[Result, str]]:

@@ -25,6 +25,7 @@ from netdissect.experiments.inputs import (
     DATA,
     Data,
     NetworkInputs,
+    caching,
     convolutions,
     named_layers,
     with_layers,
@@ -117,10 +118,10 @@ def formulas(
     for index, network in enumerate(networks):
         with timed("dissect", seconds):
             folder = run_folder(Path(out), index, network)
-            run = dissect(network, data, config=dissect_config, out=folder, progress=progress)
+            run = dissect(network, data, config=dissect_config, execution=caching(out), out=folder, progress=progress)
         with timed("compose", seconds):
             name = network.name if network.name not in found else f"{network.name}, control"
-            found[name] = compose(run, config=search, data_root=data, progress=progress)
+            found[name] = compose(run, config=search, data_root=data, execution=caching(out), progress=progress)
     table = pl.concat([_layer_rows(name, each) for name, each in found.items()])
     units = pl.concat([_unit_rows(name, each) for name, each in found.items()])
     context = {"networks": list(found), "concepts": str(data.root)}

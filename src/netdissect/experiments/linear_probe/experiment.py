@@ -30,6 +30,7 @@ from netdissect.experiments.inputs import (
     ClassImages,
     Data,
     Inputs,
+    caching,
     named_layers,
     one_or_several,
 )
@@ -251,7 +252,7 @@ def run_synthetic(workspace: Workspace) -> ExperimentResult:
             train_config = config.train_config.model_copy(update={"seed": seed})
             trained = trained_task(task, train_images, train_config, folder / "trained", progress=workspace.progress)
             network, run = trained.network(), folder / "runs" / f"{task}-{seed}"
-            result = dissect(network, workspace.data, config=config.dissect, out=run, progress=workspace.progress)
+            result = workspace.dissect(network, config.dissect, run)
             subjects.append(Subject(network, layer, result))
     images = labeled_data(workspace.data)
     # A data set of a few dozen images has too few of each scene for folds.
@@ -288,7 +289,7 @@ def _run(inputs: LinearProbeInputs, out: Path, progress: Progress | None) -> Exp
     for model in inputs.models:
         network = inputs.open(model)
         dissection, run = named_layers(network, inputs.dissect), out / "runs" / network.digest[:16]
-        result = dissect(network, inputs.data, config=dissection, out=run, progress=progress)
+        result = dissect(network, inputs.data, config=dissection, execution=caching(out), out=run, progress=progress)
         subjects += [Subject(network, name, result) for name in result.layers]
     common = {
         "seed": inputs.dissect.sample_seed,

@@ -21,6 +21,7 @@ from netdissect.dissect import dissect
 from netdissect.dissect.cost_plan import make_plan
 from netdissect.dissect.devices import choose_device
 from netdissect.errors import ConfigError
+from netdissect.experiments.inputs import caching
 from netdissect.experiments.outcome import ExperimentResult
 from netdissect.experiments.registry import REGISTRY, load_experiment
 from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig
@@ -134,7 +135,10 @@ class ReproduceJob:
         network, config = self.networks[index], self.config
         run = run_folder(self.out / "compare", index, network)
         dissection, layers = config.dissect_config(config.layers), [config.layer_of(index)]
-        return dissect(network, self.concepts, config=dissection, layers=layers, out=run, progress=self.progress)
+        return dissect(
+            network, self.concepts, config=dissection, execution=caching(self.out), layers=layers, out=run,
+            progress=self.progress,
+        )  # fmt: skip
 
     def schedule(self) -> Mapping[str, ScheduledExperiment]:
         """Return every experiment in the order of the paper, with its cost or what is missing for it."""

@@ -30,7 +30,7 @@ from netdissect.experiments.counts import (
     with_excess,
 )
 from netdissect.experiments.effect_sizes import Interval, decide, paired_difference
-from netdissect.experiments.inputs import DATA, LAST_CONVOLUTION, Data, with_layers
+from netdissect.experiments.inputs import DATA, LAST_CONVOLUTION, Data, caching, with_layers
 from netdissect.experiments.outcome import (
     NO_TABLES,
     Conclusion,
@@ -135,7 +135,9 @@ def supervision(
             trained = trained_task(task, images, train_config, out / "trained", progress=progress)
         with timed("dissect", seconds):
             run = out / "runs" / f"{task}-{seed}"
-            result = dissect(trained.network(), data, config=dissect_config, out=run, progress=progress)
+            result = dissect(
+                trained.network(), data, config=dissect_config, execution=caching(out), out=run, progress=progress
+            )
         keys: dict[str, Any] = {"task": task, "kind": kind_of(task), "seed": seed}
         counts.append(count_rows(result, **keys))
         steps = 0 if task == RANDOM else train_config.steps

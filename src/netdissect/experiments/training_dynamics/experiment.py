@@ -16,7 +16,6 @@ from scipy import stats
 
 from netdissect.config import DissectConfig, LoadOptions, Progress, Rule
 from netdissect.config_fields import Config, Option
-from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.counts import (
@@ -288,8 +287,7 @@ def run_synthetic(workspace: Workspace) -> ExperimentResult:
             for step, network in networks.items():
                 run = workspace.folder("training-dynamics") / "runs" / f"seed-{seed}-step-{step:08}"
                 config = workspace.dissect_config(train_config.layers[-1:], replicates=0)
-                result = dissect(network, workspace.data, config=config, out=run, progress=workspace.progress)
-                snapshots.append(Snapshot(step, result, seed))
+                snapshots.append(Snapshot(step, workspace.dissect(network, config, run), seed))
         if workspace.progress:
             workspace.progress("snapshots: trainings", seed + 1, workspace.scale.seeds)
     found = training_dynamics(snapshots)

@@ -12,6 +12,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Progress
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
+from netdissect.experiments.inputs import caching
 from netdissect.models import Network
 from netdissect.result import Result, load_result
 from netdissect.result.files import RUN_FILE
@@ -91,7 +92,8 @@ def dissected_checkpoints(
         if progress:
             progress("snapshots", done, len(files))
         run = Path(out) / "runs" / f"step-{step:08}"
-        yield Snapshot(step, dissect(load(path), concepts, config=config, out=run, progress=progress))
+        result = dissect(load(path), concepts, config=config, execution=caching(out), out=run, progress=progress)
+        yield Snapshot(step, result)
     if progress:
         progress("snapshots", len(files), len(files))
 

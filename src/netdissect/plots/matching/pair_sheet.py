@@ -24,6 +24,7 @@ MIDDLE = 0.62
 """Inches between the images of two units: the correlation stands there."""
 LINE, GAP, MIN_SIDE = 0.17, 0.12, 0.6
 """Inches: height of a line of text, distance between rows, and the smallest side of an image."""
+NO_DETECTOR = "gray: the unit is no detector"
 BETWEEN = 0.03
 """Inches between images."""
 
@@ -44,6 +45,7 @@ def matched_units(
 
     Between them stands Pearson's correlation of their maximum activations over the images that both runs used; see
     `netdissect.plots.matching.unit_matching.match_units`. Images are dark where the unit is not active.
+    The labels of units that are no detectors are gray.
 
     Parameters
     ----------
@@ -82,23 +84,29 @@ def matched_units(
     count = max(1, min(count, int(half / MIN_SIDE)))
     side = half / count
     row = 2 * LINE + side + GAP
-    figure = new_figure(width, LINE + GAP + len(mutual) * row)
+    tables = _units(left, layers[0]), _units(right, layers[1])
+    shown = [tables[0][pair.left_unit] for pair in mutual], [tables[1][pair.right_unit] for pair in mutual]
+    gray = any(not unit["detector"] for side in shown for unit in side)
+    height = LINE + GAP + len(mutual) * row + (LINE if gray else 0)
+    figure = new_figure(width, height)
     figure.set_layout_engine("none")
     titles = run_names((left, right), names)
     for start, result, name, title, units in (
-        (0.0, left, layers[0], titles[0], [pair.left_unit for pair in mutual]),
-        (half + MIDDLE, right, layers[1], titles[1], [pair.right_unit for pair in mutual]),
+        (0.0, left, layers[0], titles[0], shown[0]),
+        (half + MIDDLE, right, layers[1], titles[1], shown[1]),
     ):
         _write(figure, (start, 0.5 * LINE), fitted(f"{title}, {name}", 72 * half, SMALL), color=FAINT)
         images = UnitImages(result, name, data_root, concepts=False)
-        table, inks = _units(result, name), category_colors(result.info.data.categories, colors)
-        for index, unit in enumerate(table[unit] for unit in units):
+        inks = category_colors(result.info.data.categories, colors)
+        for index, unit in enumerate(units):
             top = LINE + GAP + index * row
             _write_label(figure, (start, top), unit, half, inks.get(str(unit["category"]), INK))
             _draw_images(figure, (start, top + 2 * LINE, side), images, unit, count)
     for index, pair in enumerate(mutual):
         top = LINE + GAP + index * row + 2 * LINE + side / 2
         _write(figure, (width / 2, top), f"r = {pair.correlation:.2f}", ha="center")
+    if gray:
+        _write(figure, (0.0, height - LINE / 2), NO_DETECTOR, color=FAINT)
     return figure
 
 
@@ -129,13 +137,15 @@ def _write(figure: Figure, place: tuple[float, float], text: str, **style: Any) 
 
 
 def _write_label(figure: Figure, place: tuple[float, float], unit: Mapping[str, Any], space: float, ink: str) -> None:
-    """Write label, number and IoU of a unit in two lines, after the color of its category."""
+    """Write label, number and IoU of a unit in two lines, after the color of its category; gray: no detector."""
     left, top = place
     width, height = (float(inches) for inches in figure.get_size_inches())
     ends = [1 - (top + down) / height for down in (0.02, 2 * LINE - 0.05)]
-    figure.add_artist(Line2D([(left + 0.02) / width] * 2, ends, color=ink, linewidth=2.5, solid_capstyle="butt"))
+    bar = ink if unit["detector"] else FAINT
+    figure.add_artist(Line2D([(left + 0.02) / width] * 2, ends, color=bar, linewidth=2.5, solid_capstyle="butt"))
     label = fitted(str(unit["label"] or "no concept"), 72 * (space - 0.08), SMALL, "bold")
-    _write(figure, (left + 0.08, top + LINE / 2), label, weight="bold")
+    weight, color = ("bold", INK) if unit["detector"] else ("normal", FAINT)
+    _write(figure, (left + 0.08, top + LINE / 2), label, weight=weight, color=color)
     values = f"unit {unit['unit']}, IoU {iou_text(unit['iou'], unit['min_iou'])}"
     _write(figure, (left + 0.08, top + 1.45 * LINE), values)
 

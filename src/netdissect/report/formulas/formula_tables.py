@@ -59,10 +59,15 @@ def layer_notes(formulas: Formulas) -> list[str]:
         "best formulas and of the best single concepts, on all images."
     ]
     if formulas.config.holdout is not None:
+        established = (
+            f"units with a gain at a false discovery rate of {ESTABLISHED:.0%}; of 2 and more: their number by the "
+            "concepts in the formula"
+            if formulas.config.bootstrap
+            else "not tested, for which replicates of the bootstrap are needed (--bootstrap)"
+        )
         notes.append(
             f"gain: mean IoU of the formula less that of the concept on {formulas.config.holdout:.0%} of the images, "
-            f"both chosen on the others. established: units with a gain at a false discovery rate of {ESTABLISHED:.0%};"
-            " of 2 and more: their number by the concepts in the formula."
+            f"both chosen on the others. established: {established}."
         )
     if formulas.permuted.height:
         notes.append(
@@ -104,14 +109,16 @@ def formula_units(formulas: Formulas, top: int | None = 20) -> TextTable:
 
 
 def _unit_notes(formulas: Formulas) -> list[str]:
+    tested = formulas.config.bootstrap > 0
     notes = [
-        "IoU [95 % interval] on all images; optimal: no formula of these options has a larger IoU. concept: the best "
-        "single one under the same definition. of the run: label and IoU under the run's own protocol, not comparable."
+        f"IoU{' [95 % interval]' if tested else ''} on all images; optimal: no formula of these options has a larger "
+        "IoU. concept: the best single one under the same definition. of the run: label and IoU under the run's own "
+        "protocol, not comparable."
     ]
     if formulas.config.holdout is not None:
         notes.append(
             "gain: IoU of a formula less that of a concept on held-out images, both chosen on the others, which may "
-            "be others than those shown. q: at most 0.05 where the gain is established."
+            f"be others than those shown.{' q: at most 0.05 where the gain is established.' if tested else ''}"
         )
     return notes
 
