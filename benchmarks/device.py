@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from netdissect.activations import Batch, StreamingTopK
 from netdissect.activations.histogram import Histogram
-from netdissect.activations.image_maxima import ImageMaxima
+from netdissect.activations.image_values import ImageValues
 from netdissect.activations.transfers import uploaded
 from netdissect.concepts import Labels, Size
 from netdissect.dissect.cost_plan import LayerPlan
@@ -168,7 +168,7 @@ class Passes:
     def collector(self) -> DeviceCollector:
         """Return the empty state of the threshold pass."""
         self._maxima.unlink(missing_ok=True)
-        return DeviceCollector(self.plan, ImageMaxima(self._maxima, self.plan.layer.units), self.device)
+        return DeviceCollector(self.plan, ImageValues(self._maxima, self.plan.layer.units), self.device)
 
     def labels(self) -> list[BatchLabels]:
         """Return the labels of each batch."""

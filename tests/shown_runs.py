@@ -15,7 +15,7 @@ from PIL import Image
 
 from netdissect.activations import TopImages
 from netdissect.activations.activation_range import choose_images
-from netdissect.activations.image_maxima import ImageMaxima, sampled_maxima
+from netdissect.activations.image_values import ImageValues, sampled_maxima
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import RULES, DissectConfig, Protocol, StatisticsConfig
 from netdissect.dissect.layer_state import ThresholdResult
@@ -163,7 +163,7 @@ def _layer(
     images = TopImages(maps.shape[1], Size(*maps.shape[2:]), config.top_images)
     images.update(maps, maps.max(axis=(2, 3)), np.arange(len(maps)))
     with TemporaryDirectory() as folder:
-        every = ImageMaxima(Path(folder) / "maxima", maps.shape[1])
+        every = ImageValues(Path(folder) / "maxima", maps.shape[1])
         every.append(maps.max(axis=(2, 3)))
         chosen, sample = choose_images([every], seed=0), sampled_maxima([every])
     limits = _thresholds(maps, quantiles)
@@ -241,6 +241,7 @@ def _statistics(layer: LayerResult) -> dict[str, pl.LazyFrame]:
         "null_iou_p95",
     )
     units = units.with_columns(pl.Series(name, rng.random(len(units)) / 10) for name in names)
+    units, linear_explanations = _with_moments(layer, units)
     top = layer.scores.filter(pl.col("iou") > 0).sort("iou", descending=True).group_by("quantile", "unit").head(10)
     names = [metric.name for metric in METRICS if metric.name not in top.columns]
     scores = top.with_columns(pl.Series(name, rng.random(len(top))) for name in names).with_columns(
@@ -257,7 +258,26 @@ def _statistics(layer: LayerResult) -> dict[str, pl.LazyFrame]:
         "units": statistics_schema.complete(units, statistics_schema.UNITS).lazy(),
         "scores": statistics_schema.complete(scores, statistics_schema.SCORES).lazy(),
         "counts": statistics_schema.complete(counts, statistics_schema.COUNTS).lazy(),
+        "linear_explanations": linear_explanations.lazy(),
     }
+
+
+def _with_moments(layer: LayerResult, units: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Add the columns of a run with moments, and make its linear explanations: of all units but two, one term more."""
+    rng = np.random.default_rng(4)
+    names = ("label_correlation", "label_r2", "linear_correlation", "linear_r2")
+    explained = pl.col("unit") < layer.info.units - 2
+    units = units.with_columns(
+        pl.when(explained).then(pl.Series(name, rng.random(len(units)))).alias(name) for name in names
+    )
+    concepts = layer.scores.select("label_id", "concept", "category").unique(maintain_order=True).rows()
+    rows = [
+        (unit, rank, *concepts[rank], 0.5 - rank, 0.25, 0.1 * rank)
+        for unit in range(layer.info.units - 2)
+        for rank in range(1 + unit % 3)
+    ]
+    terms = pl.DataFrame(rows, schema=list(statistics_schema.LINEAR_EXPLANATIONS), orient="row")
+    return units, statistics_schema.complete(terms, statistics_schema.LINEAR_EXPLANATIONS)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ from networks import COVERAGE, SIDE, build, images
 
 # Everything that can be asked for, little of each.
 ASKED = (
-    StatisticsConfig(bootstrap=4, holdout=0.5, sensitivity=(0.2,), permutations=2, extra_metrics=True),
+    StatisticsConfig(bootstrap=4, holdout=0.5, sensitivity=(0.2,), permutations=2, extra_metrics=True, moments=True),
     StatisticsConfig(bootstrap=3, holdout=0.3, permutations=2, null="locations"),
 )
 EMPTY = oracle.OracleImage((np.zeros((12, 12), np.int64),), (), Size(12, 12))
@@ -110,7 +110,7 @@ def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 # What a run with default options calls; the scoring kernel calls `any_above` itself.
 DEFAULT_LOOPS = {
-    "activations.histogram._count", "activations.histogram._find_bins", "activations.image_maxima._largest",
+    "activations.histogram._count", "activations.histogram._find_bins", "activations.image_values._largest",
     "activations.store._scatter", "activations.store._select", "activations.top_images._insert",
     "activations.topk._keep_largest", "concepts.label_sets._split_sets", "scoring.kernel._count_images",
     "scoring.statistics.bootstrap.add_weighted", "scoring.statistics.jackknife._add_masks",

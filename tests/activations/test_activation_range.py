@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netdissect.activations import image_maxima
+from netdissect.activations import image_values
 from netdissect.activations.activation_range import (
     IMAGES_OF_BAND,
     PERCENTILES,
@@ -19,18 +19,18 @@ from netdissect.activations.activation_range import (
     choose_images,
     needed_cells,
 )
-from netdissect.activations.image_maxima import ImageMaxima, largest_values, sample_images, sampled_maxima
+from netdissect.activations.image_values import ImageValues, largest_values, sample_images, sampled_maxima
 from netdissect.concepts import Size
 
 Maxima = npt.NDArray[np.float32]
 RANDOM = slice(RANGE_IMAGES - IMAGES_OF_BAND, None)
 
 
-def stored(folder: Path, maxima: Maxima, cuts: list[int]) -> list[ImageMaxima]:
+def stored(folder: Path, maxima: Maxima, cuts: list[int]) -> list[ImageValues]:
     """Write the maxima of images (n, U) in shards that end at `cuts`, in batches of up to 7."""
     parts = []
     for number, images in enumerate(np.split(maxima, cuts)):
-        parts.append(ImageMaxima(folder / f"{number}.maxima", maxima.shape[1]))
+        parts.append(ImageValues(folder / f"{number}.maxima", maxima.shape[1]))
         for start in range(0, len(images), 7):
             parts[-1].append(images[start : start + 7])
     return parts
@@ -88,7 +88,7 @@ def test_any_split_and_any_block_gives_the_images_of_the_whole(
     whole = stored(folder, few, [])
     expected, sample = choose_images(whole, 3), sampled_maxima(whole)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(image_maxima, "BLOCK_VALUES", at_once)
+        patched.setattr(image_values, "BLOCK_VALUES", at_once)
         parts = stored(folder, few, sorted(cuts))
         for ours, theirs in zip(choose_images(parts, 3), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)

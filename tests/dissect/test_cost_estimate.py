@@ -8,7 +8,7 @@ import torch
 
 import strategies
 from netdissect.activations import ActivationStore
-from netdissect.activations.image_maxima import ImageMaxima
+from netdissect.activations.image_values import ImageValues
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect import cost_estimate
@@ -26,7 +26,7 @@ def test_the_expected_size_of_a_sparse_store_is_the_real_one_within_a_tenth(tmp_
     maps = strategies.activations(rng, kind, (3000, 7, 7))[:, None] + np.zeros((1, 2, 1, 1), np.float32)
     plan = LayerPlan(Layer("layer", "Random", 2, Size(7, 7), None), Size(14, 14), 3000, SETTINGS)
     store = ActivationStore(tmp_path / "maps", 2, Size(7, 7), dense=False)
-    collector = Collector(plan, ImageMaxima(tmp_path / "maxima", 2), store, None)
+    collector = Collector(plan, ImageValues(tmp_path / "maxima", 2), store, None)
     for start in range(0, 3000, 30):
         batch = np.ascontiguousarray(maps[start : start + 30])
         collector.update(torch.from_numpy(batch), np.arange(start, start + 30))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import oracle
 import strategies
 from netdissect.activations import ActivationStore
-from netdissect.activations.image_maxima import ImageMaxima
+from netdissect.activations.image_values import ImageValues
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Protocol, ProtocolName
 from netdissect.dissect.cost_plan import LayerPlan
@@ -36,7 +36,7 @@ def plan_of(world: strategies.World, protocol: Protocol) -> LayerPlan:
 
 
 def collector(plan: LayerPlan, how: str, folder: Path) -> AnyCollector:
-    maxima = ImageMaxima(folder / "maxima", plan.layer.units)
+    maxima = ImageValues(folder / "maxima", plan.layer.units)
     if how == "tensor":
         return DeviceCollector(plan, maxima, torch.device("cpu"))
     (folder / "maps").unlink(missing_ok=True)

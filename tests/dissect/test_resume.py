@@ -21,7 +21,7 @@ import run_asserts
 import strategies
 from netdissect.activations.topk_memmap import MemmapTopK
 from netdissect.concepts import ConceptData, Size
-from netdissect.config import PROTOCOLS, DissectConfig, Execution
+from netdissect.config import PROTOCOLS, DissectConfig, Execution, StatisticsConfig
 from netdissect.dissect import cost_plan, dissect
 from netdissect.dissect.work_dir import work_dir
 from netdissect.dissect.work_dir.work_dir import WorkDir
@@ -38,6 +38,7 @@ SETTINGS = DissectConfig(
     batch_size=3,
     top_images=3,
     protocol=strategies.definition("paper", 0.05).protocol,
+    statistics=StatisticsConfig(moments=True),
 )
 CALLS = 6  # seven images are three batches, seen twice
 

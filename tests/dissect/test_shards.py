@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import run_asserts
 import strategies
-from netdissect.config import DissectConfig, Execution
+from netdissect.config import DissectConfig, Execution, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.dissect.distributed import merge
 from netdissect.dissect.distributed.merge import merge_shards
@@ -33,7 +33,11 @@ pytestmark = pytest.mark.usefixtures("tight")
 
 BATCHES = 7
 SETTINGS = DissectConfig(
-    layers=("wide_relu", "fc"), batch_size=2, top_images=3, protocol=strategies.definition("paper", 0.05).protocol
+    layers=("wide_relu", "fc"),
+    batch_size=2,
+    top_images=3,
+    protocol=strategies.definition("paper", 0.05).protocol,
+    statistics=StatisticsConfig(moments=True),
 )
 
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import oracle
 import strategies
 from netdissect.activations import TopImages
-from netdissect.activations.image_maxima import ImageMaxima
+from netdissect.activations.image_values import ImageValues
 from netdissect.activations.topk_torch import TorchRangeMaps, TorchTopImages
 from netdissect.activations.transfers import PendingNumber
 from netdissect.concepts import Size
@@ -105,7 +105,7 @@ def counted(
             return real(self, *args, **kwargs)
 
         monkeypatch.setattr(torch.Tensor, method, noted)
-    collector = DeviceCollector(plan, ImageMaxima(folder / "maxima", units), torch.device("cpu"))
+    collector = DeviceCollector(plan, ImageValues(folder / "maxima", units), torch.device("cpu"))
     with Calls() as calls:
         reads = Reads(monkeypatch, calls)
         for start in range(0, len(made.maps), images):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from netdissect.activations import ActivationStore
-from netdissect.activations.image_maxima import ImageMaxima
+from netdissect.activations.image_values import ImageValues
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, ProtocolName
 from netdissect.dissect.cost_plan import LayerPlan
@@ -51,7 +51,7 @@ def dissected(shared: Path, name: ProtocolName, how: str, folder: Path) -> tuple
     """Stream the given activations through both passes."""
     plan, data, maps = plan_of(shared, name), data_of(shared), maps_of(shared)
     collector: AnyCollector
-    maxima = ImageMaxima(folder / "maxima", 32)
+    maxima = ImageValues(folder / "maxima", 32)
     if how == "tensor":
         collector = DeviceCollector(plan, maxima, torch.device("cpu"))
     else:

@@ -62,6 +62,18 @@ def test_units_are_listed_best_first_with_their_next_best_concepts(result: Resul
         assert row.count(label) == 1
 
 
+def test_units_of_a_run_with_moments_are_listed_with_their_r2(result: Result, with_statistics: Result) -> None:
+    assert "R2" not in printed(console_tables.units(result, "block.1"))
+    table = console_tables.units(with_statistics, "block.1", top=None)
+    assert [column.name for column in table.columns][-2:] == ["label R2", "linear R2"]
+    rows = with_statistics.layers["block.1"].statistics["units"].filter(quantile=0.05).collect().to_dicts()
+    expected = {
+        str(row["unit"]): ["" if row[name] is None else f"{row[name]:.2f}" for name in ("label_r2", "linear_r2")]
+        for row in rows
+    }
+    assert {unit: cells[-2:] for unit, *cells in table.rows} == expected
+
+
 def test_all_units_are_listed_without_a_limit_and_dead_units_are_marked(result: Result) -> None:
     text = printed(console_tables.units(result, "block.1", top=None))
     assert "8 of 8 units" in text

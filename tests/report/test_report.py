@@ -229,7 +229,11 @@ def measured(result: Result, data_set: ConceptData) -> Result:
     )
     with_statistics = {"quantile": 0.05, "unit": 0, "iou_ci_low": 0.2111, "iou_ci_high": 0.4222, "stability": 0.875,
     "heldout_iou": 0.3333,
-            "selection_iou": 0.3444, "p_value": 0.001, "q_value_bh": 0.002, "null_iou_p95": None}  # fmt: skip
+            "selection_iou": 0.3444, "p_value": 0.001, "q_value_bh": 0.002, "null_iou_p95": None,
+            "label_r2": 0.0123, "linear_r2": 0.4567, "linear_correlation": 0.6789}  # fmt: skip
+    concept, category = result.concepts.select("concept", "category").row(1)
+    term = {"unit": 0, "rank": 0, "concept": concept, "category": category, "weight": -2.5, "intercept": 0.75,
+            "selection_correlation": 0.6543}  # fmt: skip
     counts = {
         "quantile": 0.05, "rule": "top-label", "category": "total", "detectors": 3, "unique_detectors": 3,
         "detectors_ci_low": 2.0, "detectors_ci_high": 7.0, "unique_detectors_ci_low": 1.0,
@@ -239,6 +243,7 @@ def measured(result: Result, data_set: ConceptData) -> Result:
         "error_images": error_images.lazy(),
         "units": pl.DataFrame([with_statistics]).lazy(),
         "counts": pl.DataFrame([counts]).lazy(),
+        "linear_explanations": pl.DataFrame([term]).lazy(),
         "histogram": pl.DataFrame({"unit": [0, 0, 0], "bin_low": [0.0, 0.5, 1.0], "bin_high": [0.0, 1.0, 1.25],
                                    "count": [50, 40, 10]}).lazy(),
         "firing_map": pl.DataFrame({"unit": [0], "y": [0], "x": [7], "count": [3]}).lazy(),
@@ -258,10 +263,16 @@ def test_a_unit_shows_its_false_positives_false_negatives_and_statistics(
     assert "under the null" not in page.text
     assert "100 activations, counts on a logarithmic scale; 50 % are exactly 0" in page.text
     assert "most often at the top, right" in page.text
+    assert "0.012 on held-out images" in page.text
+    assert "0.457 on held-out images, correlation 0.679" in page.text
+    assert "-2.5" in page.text
+    assert "0.654" in page.text
+    assert "predicted as 0.75 plus" in page.text
     layer = Page(tmp_path / "report" / "r0/l0/index.html").text
     assert "2–7, 1–4" in layer
     assert "null 0.2" in layer
     assert "0.211–0.422" in layer
+    assert "R² label 0.01, linear 0.46" in layer
 
 
 def count_links(folder: Path) -> int:

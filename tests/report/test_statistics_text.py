@@ -60,6 +60,21 @@ def test_mean_heldout_iou_is_of_the_labels_that_reach_the_limit_on_the_selection
     )
 
 
+def test_labels_and_linear_explanations_are_compared_on_the_units_that_have_both(with_statistics: Result) -> None:
+    rows = [row for row in measured_rows(with_statistics, "units", 0.05) if row["linear_r2"] is not None]
+    assert 0 < len(rows) < len(measured_rows(with_statistics, "units", 0.05))
+    medians = {
+        name: statistics.median(row[name] for row in rows) for name in rows[0] if name.endswith(("r2", "lation"))
+    }
+    terms = with_statistics.layers[LAYER].statistics["linear_explanations"].collect()["unit"].to_list()
+    length = statistics.median(terms.count(row["unit"]) for row in rows)
+    assert layer_facts(with_statistics, LAYER, 0.05)["mean activation"] == (
+        f"median on held-out images: correlation {medians['label_correlation']:.2f} and R2 {medians['label_r2']:.2f} "
+        f"of the label, correlation {medians['linear_correlation']:.2f} and R2 {medians['linear_r2']:.2f} of the "
+        f"linear explanation of {length:g} concepts"
+    )
+
+
 def test_robustness_counts_the_combinations_of_quantile_and_limit(with_statistics: Result) -> None:
     counted = {
         name: with_statistics.layers[name].statistics["sensitivity"].filter(rule="top-label").collect().to_dicts()

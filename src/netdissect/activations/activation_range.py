@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.activations.image_maxima import ImageMaxima, unit_blocks
+from netdissect.activations.image_values import ImageValues, unit_blocks
 from netdissect.concepts import Size
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def band_starts(images: int) -> tuple[int | None, ...]:
     return tuple(start if start >= IMAGES_OF_BAND <= images - start else None for start in starts)
 
 
-def choose_images(parts: Sequence[ImageMaxima], seed: int) -> tuple[Ints, Floats]:
+def choose_images(parts: Sequence[ImageValues], seed: int) -> tuple[Ints, Floats]:
     """Choose the images of each unit over its range.
 
     Parameters

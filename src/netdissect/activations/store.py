@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.activations.array_log import AppendOnlyFile
-from netdissect.activations.image_maxima import largest_values
+from netdissect.activations.image_values import largest_values
 from netdissect.concepts import Size
 from netdissect.jit import compiled
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.activations.image_maxima import largest_values
+from netdissect.activations.image_values import largest_values
 from netdissect.concepts import Size
 from netdissect.jit import compiled, inlined
 

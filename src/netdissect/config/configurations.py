@@ -218,14 +218,27 @@ class StatisticsConfig(Config):
         False,
         description="Whether the run keeps the pixels of every mask: netdissect compose makes its formulas from them.",
     )
+    moments: bool = Field(
+        False,
+        description=(
+            "Whether the run keeps the mean activation of each unit on each image and its correlation with each "
+            "concept over cells, and explains each unit by several concepts: over the whole range of activation, not "
+            "by masks alone."
+        ),
+    )
     stats_seed: int = Field(
         0, ge=0, description="Seed of all resampling; runs with the same seed on the same images are paired."
     )
 
     @property
+    def holdout_share(self) -> float:
+        """Share of the images on which moments are scored: that of `holdout`, or half of them."""
+        return 0.5 if self.holdout is None else self.holdout
+
+    @property
     def needs_images(self) -> bool:
         """Whether counts are kept image by image until the run ends."""
-        return self.bootstrap > 0 or self.holdout is not None
+        return self.bootstrap > 0 or self.holdout is not None or self.moments
 
 
 def _numbers(value: object) -> object:

@@ -100,9 +100,9 @@ class LayerPlan:
         return self.top_image_bytes // self.config.top_images * RANGE_IMAGES
 
     @property
-    def maxima_bytes(self) -> int:
-        """Bytes of the maxima of each image."""
-        return 4 * self.images * self.layer.units
+    def image_value_bytes(self) -> int:
+        """Bytes of the maxima of each image, and of its means where the run keeps them."""
+        return 4 * self.images * self.layer.units * (2 if self.config.statistics.moments else 1)
 
     @property
     def dense_bytes(self) -> int:
@@ -175,7 +175,7 @@ class CostPlan:
         """Estimated peak size of the work folder."""
         # The values in use, and their copies in the last checkpoint and in the one being written.
         kept = 3 * sum(layer.top_bytes for layer in self.layers if layer.layer.name in self.spilled)
-        kept += sum(layer.mask_bytes + layer.maxima_bytes for layer in self.layers)
+        kept += sum(layer.mask_bytes + layer.image_value_bytes for layer in self.layers)
         if self.store == "none":
             return kept
         return kept + sum(layer.dense_bytes if self.store == "dense" else layer.sparse_bytes for layer in self.layers)
@@ -224,7 +224,7 @@ def _store_kind(plans: Sequence[LayerPlan], execution: "Execution", folder: Path
         return "none"
     if execution.activation_cache != "auto":
         return execution.activation_cache
-    needed = sum(plan.sparse_bytes + plan.mask_bytes + plan.maxima_bytes for plan in plans)
+    needed = sum(plan.sparse_bytes + plan.mask_bytes + plan.image_value_bytes for plan in plans)
     return "sparse" if shutil.disk_usage(folder).free > 1.5 * needed else "none"
 
 

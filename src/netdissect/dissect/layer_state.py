@@ -20,10 +20,11 @@ from torch import Tensor
 from netdissect.activations import ActivationStore, StreamingTopK, TopImages
 from netdissect.activations.activation_range import choose_images
 from netdissect.activations.histogram import Histogram
-from netdissect.activations.image_maxima import ImageMaxima, largest_values, sampled_maxima
+from netdissect.activations.image_values import ImageValues, largest_values, sampled_maxima
 from netdissect.activations.topk_torch import TorchHistogram, TorchStreamingTopK, TorchTopImages
 from netdissect.concepts import ConceptData
 from netdissect.dissect.cost_plan import LayerPlan, cells_of
+from netdissect.dissect.statistics.layer_moments import LayerMoments
 from netdissect.scoring import IoUCounter, IoUCounts
 from netdissect.scoring.device_axis import upsample
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter
@@ -53,7 +54,7 @@ class ThresholdResult:
     range_index, range_maxima
         Images over the range of each unit; see `netdissect.activations.activation_range.choose_images`.
     image_maxima
-        Maxima of a sample of the images; see `netdissect.activations.image_maxima.sample_images`.
+        Maxima of a sample of the images; see `netdissect.activations.image_values.sample_images`.
     """
 
     thresholds: Maps
@@ -65,7 +66,7 @@ class ThresholdResult:
     image_maxima: Maps
 
     @classmethod
-    def of(cls, config: "DissectConfig", values: AnyTopK, images: AnyTopImages, maxima: Sequence[ImageMaxima]) -> Self:
+    def of(cls, config: "DissectConfig", values: AnyTopK, images: AnyTopImages, maxima: Sequence[ImageValues]) -> Self:
         """Evaluate the statistics of all images; `maxima` of each shard, in the order of the images."""
         thresholds = values.thresholds(config.quantiles, config.protocol.threshold)
         chosen = choose_images(maxima, config.statistics.stats_seed)
@@ -79,10 +80,11 @@ class _LayerState:
     top_values: AnyTopK
     top_images: AnyTopImages
     histogram: Histogram | TorchHistogram
-    _maxima: ImageMaxima
+    moments: LayerMoments | None
+    _maxima: ImageValues
 
     @property
-    def maxima(self) -> ImageMaxima:
+    def maxima(self) -> ImageValues:
         """The maxima of each image so far."""
         return self._maxima
 
@@ -109,7 +111,8 @@ class _LayerState:
         maxima.sync()
         parts = {"values": self.top_values, "images": self.top_images, "histogram": self.histogram}
         arrays = {key: array for name, part in parts.items() for key, array in add_prefix(name, part.state()).items()}
-        return arrays | {"maxima.offsets": np.array(maxima.offsets)}
+        of_moments = {} if self.moments is None else add_prefix("moments", self.moments.state())
+        return arrays | {"maxima.offsets": np.array(maxima.offsets)} | of_moments
 
     def restore(self, arrays: Arrays) -> None:
         """Restore a `state`."""
@@ -117,6 +120,8 @@ class _LayerState:
         self.top_images.restore(strip_prefix("images", arrays))
         self.histogram.restore(strip_prefix("histogram", arrays))
         self._maxima.truncate(arrays["maxima.offsets"].tolist())
+        if self.moments is not None:
+            self.moments.restore(strip_prefix("moments", arrays))
 
     def _initial_counts(self, counts: IoUCounts) -> IoUCounts:
         """Return counts of no images, with the histogram of the threshold pass and an empty firing map."""
@@ -137,10 +142,20 @@ class Collector(_LayerState):
         Stores activations between the passes; None: the forward pass is repeated.
     file
         File of the largest values; None: they are kept in memory.
+    moments
+        Moments over the whole range of activation; None: not requested.
     """
 
-    def __init__(self, plan: LayerPlan, maxima: ImageMaxima, store: ActivationStore | None, file: Path | None) -> None:
+    def __init__(
+        self,
+        plan: LayerPlan,
+        maxima: ImageValues,
+        store: ActivationStore | None,
+        file: Path | None,
+        moments: LayerMoments | None = None,
+    ) -> None:
         self.plan = plan
+        self.moments = moments
         self._maxima = maxima
         self.store = store
         self.top_values: StreamingTopK = StreamingTopK(plan.layer.units, plan.keep, plan.total, file)
@@ -204,8 +219,11 @@ class DeviceCollector(_LayerState):
 
     store = None
 
-    def __init__(self, plan: LayerPlan, maxima: ImageMaxima, device: torch.device) -> None:
+    def __init__(
+        self, plan: LayerPlan, maxima: ImageValues, device: torch.device, moments: LayerMoments | None = None
+    ) -> None:
         self.plan = plan
+        self.moments = moments
         self._maxima = maxima
         self._device = device
         self._pending: list[Tensor] = []
@@ -227,7 +245,7 @@ class DeviceCollector(_LayerState):
             self._write_pending()
 
     @property
-    def maxima(self) -> ImageMaxima:
+    def maxima(self) -> ImageValues:
         """The maxima of each image so far; those still on the device are written first."""
         self._write_pending()
         return self._maxima

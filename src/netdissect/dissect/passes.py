@@ -4,18 +4,19 @@ Both write checkpoints and resume from the last one. The content of a batch depe
 interrupted run gives the same integers as an uninterrupted one.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from netdissect.activations import ActivationStore
 from netdissect.activations.activation_range import RangeMaps
-from netdissect.activations.image_maxima import ImageMaxima
+from netdissect.activations.image_values import ImageValues
 from netdissect.activations.topk_torch import TorchRangeMaps
 from netdissect.concepts import Size
 from netdissect.config import Progress
@@ -27,18 +28,21 @@ from netdissect.dissect.layer_state import (
     AnyCollector,
     Collector,
     DeviceCollector,
+    Rows,
     ThresholdResult,
     add_prefix,
     prefix_layers,
     strip_prefix,
 )
+from netdissect.dissect.statistics.layer_moments import LayerMoments
 from netdissect.dissect.work_dir.mask_files import MaskFiles
 from netdissect.dissect.work_dir.per_image_files import PerImageFiles
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConceptsError
-from netdissect.scoring import BatchLabels, ConceptTotals, ImageIntersections, IoUCounter, IoUCounts
+from netdissect.scoring import BatchLabels, ConceptTotals, ImageIntersections, ImageLabels, IoUCounter, IoUCounts
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter
 from netdissect.scoring.mask_runs import MaskRuns
+from netdissect.scoring.statistics.holdout import is_held_out
 
 Arrays = dict[str, npt.NDArray[Any]]
 AnyCounter = IoUCounter | TorchIoUCounter
@@ -112,10 +116,13 @@ class TwoPass:
         check = FiniteCheck(self.source)
         self._restore_lost_activations(collectors, done, state)
         if done < len(self.starts):
+            rows = self.rows[done * self.starts.step :]
+            labels = self.label_reader.read(rows) if self.source.config.statistics.moments else iter(())
             with self._threads() as threads:
                 for batch in self._with_progress("thresholds", forward(self.source, self.starts[done:], check)):
+                    images = list(islice(labels, len(batch.rows)))
                     updates = [
-                        threads.submit(collector.update, batch.maps[name], batch.rows)
+                        threads.submit(self._collect, collector, batch.maps[name], batch.rows, images)
                         for name, collector in collectors.items()
                     ]
                     for update in updates:
@@ -214,15 +221,28 @@ class TwoPass:
 
     def _collector(self, plan: LayerPlan) -> AnyCollector:
         name = plan.layer.name
-        maxima = ImageMaxima(self.work.file(name, "maxima"), plan.layer.units)
+        maxima = ImageValues(self.work.file(name, "maxima"), plan.layer.units)
+        moments = self._moments(plan)
         if self.plan.tensor:
-            return DeviceCollector(plan, maxima, torch_device(self.source.config.device))
+            return DeviceCollector(plan, maxima, torch_device(self.source.config.device), moments)
         store = None
         if self.plan.store != "none":
             dense = self.plan.store == "dense" or plan.needs_dense
             store = ActivationStore(self.work.file(name, "bin"), plan.layer.units, cells_of(plan.layer), dense=dense)
         spilled = self.work.file(name, "top") if name in self.plan.spilled else None
-        return Collector(plan, maxima, store, spilled)
+        return Collector(plan, maxima, store, spilled, moments)
+
+    def _moments(self, plan: LayerPlan) -> LayerMoments | None:
+        moments = self.source.config.statistics.moments
+        return LayerMoments.at(self.work, plan, self.source.data) if moments else None
+
+    def _collect(self, collector: AnyCollector, maps: Tensor, rows: Rows, images: Sequence[ImageLabels]) -> None:
+        """Add one layer of a batch; `images` have the labels of the images if the run has moments."""
+        collector.update(maps, rows)
+        if collector.moments is not None:
+            statistics = self.source.config.statistics
+            held_out = is_held_out(statistics.stats_seed, rows, statistics.holdout_share)
+            collector.moments.update(maps.cpu().numpy(), images, held_out, collector.plan)
 
     def _range_maps(self, plan: LayerPlan, image_index: npt.NDArray[np.int64]) -> AnyRangeMaps:
         if self.plan.tensor:

@@ -215,7 +215,7 @@ def _carry_out(
             source.config, source.data, threshold_results[name], counts, counted.concept_totals,
             counted.per_image.of_layer(name), counted.masks.of_layer(name), counted.range_maps[name],
             info.min_iou(name),
-            permutation_nulls.get(name), extra_metrics.get(name), work.file(name, "tables"),
+            permutation_nulls.get(name), extra_metrics.get(name), collectors[name].moments, work.file(name, "tables"),
         )
         for name, counts in counted.counts.items()
     ]  # fmt: skip

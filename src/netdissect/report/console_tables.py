@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, overload
 
+import polars as pl
+
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Rule
 from netdissect.counted import counted
 from netdissect.plots.category_colors import category_colors
@@ -136,6 +138,7 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
     best = best_scores(result, layer, quantile, RUNNERS_UP + 1)
     for unit, concept, iou in best.select("unit", "concept", "iou").rows():
         runners_up.setdefault(unit, []).append((concept, iou))
+    r2 = _r2_of_units(result, layer, quantile)
     columns = [
         Column("unit", key=True),
         Column("label", "text"),
@@ -143,6 +146,7 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
         Column("IoU"),
         Column("detector", "text"),
         Column("next best", "text"),
+        *(Column(name) for name in r2),
     ]
     cells = []
     for row in shown.iter_rows(named=True):
@@ -156,6 +160,7 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
                 iou_text(row["iou"], min_iou),
                 "yes" if row["detector"] else "no",
                 ", ".join(others[:RUNNERS_UP]),
+                *("" if (value := values.get(row["unit"])) is None else f"{value:.2f}" for values in r2.values()),
             ]
         )
     words = limit_in_words("top-label", min_iou)
@@ -163,6 +168,16 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
         f"{layer} at {quantile:g}: {len(shown)} of {counted(len(rows), 'units')}, best first; detector: an IoU {words}"
     )
     return TextTable(columns, cells, title)
+
+
+def _r2_of_units(result: Result, layer: str, quantile: float) -> dict[str, dict[int, float | None]]:
+    """Return R2 of label and linear explanation by title and unit; empty: not measured."""
+    titles = {"label_r2": "label R2", "linear_r2": "linear R2"}
+    statistics = result.layer(layer).statistics
+    if "linear_explanations" not in statistics:
+        return {}
+    rows = statistics["units"].filter(pl.col("quantile") == quantile).select("unit", *titles).collect()
+    return {title: dict(rows.select("unit", name).iter_rows()) for name, title in titles.items()}
 
 
 def concepts(result: Result, quantile: float | None = None) -> TextTable:

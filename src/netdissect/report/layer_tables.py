@@ -339,6 +339,11 @@ class LayerTables:
         return {(unit, row["concept"]): row for unit, rows in self._statistics("scores").items() for row in rows}
 
     @cached_property
+    def linear_terms(self) -> Rows:
+        """Each unit's linear explanation, one row for each concept; empty: not measured."""
+        return self._all_rows("linear_explanations")
+
+    @cached_property
     def count_statistics(self) -> dict[tuple[float, str, str], dict[str, Any]]:
         """Statistics of the detector counts, by quantile, rule and category; empty: not measured."""
         if "counts" not in self._tables or not self.at_own_limit:

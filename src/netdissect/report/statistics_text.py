@@ -1,6 +1,7 @@
 """Statistics of a layer's labels and counts, as text for the terminal and the pages.
 
-    layer_facts(result, layer, quantile)   of its detectors: q-values, label stability, held-out IoU, extra metrics
+    layer_facts(result, layer, quantile)   of its detectors: q-values, label stability, held-out IoU, extra
+                                           metrics; of all units: R2 of labels and linear explanations
     robustness(result, layer)              whether its conclusions hold at other quantiles and limits
     fdr_limit_text(limits)                 the IoU limits at which the false discovery rate is low
     layout_text(info, layer)               result of the layout check
@@ -15,10 +16,10 @@ import numpy as np
 import polars as pl
 
 from netdissect.config import Rule
-from netdissect.counted import counted
+from netdissect.counted import counted, noun
 from netdissect.result import LayerInfo, Result, RunInfo
 from netdissect.result.queries import layer_units, limits, run_min_iou
-from netdissect.result.statistics_schema import SCORES, SENSITIVITY, UNITS, Schema, complete
+from netdissect.result.statistics_schema import LINEAR_EXPLANATIONS, SCORES, SENSITIVITY, UNITS, Schema, complete
 from netdissect.result.summary import reports_q_values
 from netdissect.scoring import passes
 from netdissect.scoring.detectors import limit_number
@@ -26,6 +27,8 @@ from netdissect.scoring.metrics import METRICS
 from netdissect.scoring.statistics.multiple_testing import SIGNIFICANT
 
 RULE: Rule = "top-label"
+OF_MOMENTS = ("label_correlation", "label_r2", "linear_correlation", "linear_r2")
+"""Columns of the table ``units`` of a run with moments."""
 
 
 def layer_facts(result: Result, layer: str, quantile: float) -> dict[str, str]:
@@ -51,6 +54,7 @@ def layer_facts(result: Result, layer: str, quantile: float) -> dict[str, str]:
         if len(selected):
             selection, heldout = (_mean(selected[name]) for name in ("selection_iou", "heldout_iou"))
             facts["mean IoU"] = f"{selection:.3f} on the selection half, {heldout:.3f} on the held-out half"
+        facts |= _whole_range(result, layer, measured)
     scores = _statistics_table(result, layer, "scores", SCORES)
     if scores is not None:
         own = scores.filter(quantile=quantile).join(detectors, on=["unit", "concept"], how="semi")
@@ -76,6 +80,28 @@ def _stability(detectors: pl.DataFrame) -> dict[str, str]:
         return {}
     percent = 100 * _mean(stability)
     return {"label stability": f"same label in {percent:.0f} % of bootstrap replicates, on average"}
+
+
+def _whole_range(result: Result, layer: str, measured: pl.DataFrame) -> dict[str, str]:
+    """Compare labels and linear explanations of the units that have both."""
+    both = measured.drop_nulls(OF_MOMENTS)
+    terms = _statistics_table(result, layer, "linear_explanations", LINEAR_EXPLANATIONS)
+    if terms is None or not len(both):
+        return {}
+    lengths = terms.join(both, on="unit", how="semi").group_by("unit").len()["len"].to_numpy()
+    length = float(np.median(lengths))
+    label, linear = _median_scores(both, "label"), _median_scores(both, "linear")
+    return {
+        "mean activation": (
+            f"median on held-out images: {label} of the label, {linear} of the linear explanation of "
+            f"{length:g} {noun(length, 'concepts')}"
+        )
+    }
+
+
+def _median_scores(units: pl.DataFrame, name: str) -> str:
+    correlation, r2 = (np.median(units[f"{name}_{column}"].to_numpy()) for column in ("correlation", "r2"))
+    return f"correlation {correlation:.2f} and R2 {r2:.2f}"
 
 
 def _mean(values: pl.Series) -> float:

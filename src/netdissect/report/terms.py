@@ -84,6 +84,11 @@ TERMS: dict[str, Term] = {
         _METHOD,
     ),
     "label": Term("label", "The label of a unit is the concept with the highest IoU.", _METHOD),
+    "linear-explanation": Term(
+        "linear explanation",
+        "The mean activation of a unit on an image as a weighted sum of the shares of pixels of at most ten concepts.",
+        "explanation/metrics#linear-explanations",
+    ),
     "null": Term(
         "permutation null",
         "What units that ignore the labels would give: the masks are scored with the labels of other images, many "
@@ -109,6 +114,12 @@ TERMS: dict[str, Term] = {
     ),
     "quantile": Term(
         "quantile", "The share of a unit's activations that exceed its threshold, 0.5 % by default.", _METHOD
+    ),
+    "r2": Term(
+        "R²",
+        "The share of the variance of the mean activation over images that a prediction explains, on images that had "
+        "no part in it. Below 0 the mean of these images predicts better.",
+        "explanation/metrics#linear-explanations",
     ),
     "similar": Term(
         "similar units",

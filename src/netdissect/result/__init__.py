@@ -11,6 +11,7 @@ legacy_csv, published_counts   tables of other programs
 from netdissect.result.compare import Comparison, compare_results
 from netdissect.result.files import load_result, save_result
 from netdissect.result.legacy_csv import PublishedTable, read_published, write_published
+from netdissect.result.queries import cell_correlations, concept_shares, image_means
 from netdissect.result.requirements import DetectorCriteria, Requirement, check_result, parse_requirement
 from netdissect.result.result import (
     BackendCheck,
@@ -48,10 +49,13 @@ __all__ = [
     "Requirement",
     "Result",
     "RunInfo",
+    "cell_correlations",
     "check_result",
     "compare_results",
+    "concept_shares",
     "count_difference",
     "difference_sentence",
+    "image_means",
     "load_result",
     "mean_paired_difference",
     "paired_differences",

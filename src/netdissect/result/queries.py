@@ -5,7 +5,7 @@ Detectors are those of the rule ``top-label``, so that lists agree with `Result.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,14 @@ import polars as pl
 from netdissect.config import Rule, one_or_more
 from netdissect.counted import counted
 from netdissect.errors import ResultError
-from netdissect.result import Result
-from netdissect.result.result import check_is_run
+from netdissect.result.result import Result, check_is_run
+from netdissect.result.statistics_schema import MOMENTS
+from netdissect.scoring.cell_moments import CellSums
 from netdissect.scoring.detectors import check_limit, limit_in_words, limit_number, passes
+
+WITH_MOMENTS = (
+    "Repeat it with them: netdissect run --config RUN --moments --out NEW (in Python dissect(..., moments=True))."
+)
 
 
 def run_quantile(result: Result, quantile: float | None = None) -> float:
@@ -272,6 +277,87 @@ def image_maxima(result: Result, layer: str) -> SampledMaxima:
             "Restore the file or repeat the run."
         )
     return SampledMaxima(images, frame["max_activation"].to_numpy().reshape(units, len(images)))
+
+
+def image_means(result: Result, layer: str) -> npt.NDArray[np.float32]:
+    """Return the mean activation of each unit of a layer on each image, float32 (N, U), in the order of the index.
+
+    Raises
+    ------
+    ResultError
+        If the run has no such layer, or kept no means.
+    """
+    of_layer = result.layer(layer)
+    if "image_means" not in of_layer.statistics:
+        raise ResultError(f"the run kept no mean activations of single images. {WITH_MOMENTS}")
+    frame = of_layer.statistics["image_means"].sort("unit").collect()
+    images, units = result.info.data.images, of_layer.info.units
+    complete = frame["unit"].to_list() == list(range(units)) and (frame["mean_activation"].list.len() == images).all()
+    values = frame["mean_activation"].explode()
+    if not complete or values.null_count() or not values.is_finite().all():
+        raise ResultError(
+            f"the table image_means of the layer {layer!r} does not hold a finite number for each unit and image. "
+            "Restore the file or repeat the run."
+        )
+    return values.to_numpy().reshape(units, images).T
+
+
+def cell_correlations(result: Result, layer: str, half: Literal["selection", "heldout"]) -> npt.NDArray[np.float64]:
+    """Return the Pearson correlation over cells of each unit of a layer and each concept, float64 (U, C).
+
+    The activation of a cell is correlated with the share of its pixels that have the concept, over the cells of one
+    half of the images that are annotated in the category of the concept. Columns are those of ``result.concepts``.
+
+    Returns
+    -------
+    ndarray
+        NaN where unit or share is constant, and for concepts without masks.
+
+    Raises
+    ------
+    ResultError
+        If the run has no such layer, or no moments.
+    """
+    of_layer = result.layer(layer)
+    if "moments" not in of_layer.statistics:
+        raise ResultError(f"the run has no moments. {WITH_MOMENTS}")
+    frame = of_layer.statistics["moments"].filter(pl.col("half") == half).collect()
+    sums = CellSums(*(frame[name].to_numpy() for name in MOMENTS if name == "cells" or name.startswith("sum_")))
+    found = frame.select("unit", "label_id").with_columns(correlation=sums.correlations())
+    column = pl.DataFrame({"label_id": result.concepts["label_id"]}).with_row_index("column")
+    found = found.join(column.cast({"label_id": pl.Int32}), on="label_id", how="inner")
+    correlations = np.full((of_layer.info.units, len(column)), np.nan)
+    correlations[found["unit"], found["column"]] = found["correlation"]
+    return correlations
+
+
+def concept_shares(result: Result, layer: str) -> npt.NDArray[np.float32]:
+    """Return the share of the label-map pixels of each image that have each concept, float32 (N, C).
+
+    Columns are those of ``result.concepts``. A concept of the whole image has share 1; an image that is not annotated
+    in a category has share 0 of its concepts. All layers give the same shares.
+
+    Raises
+    ------
+    ResultError
+        If the run has no such layer, or kept no labels of single images.
+    """
+    of_layer = result.layer(layer)
+    if "labels" not in of_layer.statistics:
+        raise ResultError(
+            "the run kept no labels of single images. Repeat it with --moments, --bootstrap or --holdout."
+        )
+    label_ids = result.concepts["label_id"].cast(pl.UInt32)
+    columns = pl.DataFrame({"label_id": label_ids, "column": np.arange(len(label_ids))})
+    frame = of_layer.statistics["labels"].collect().join(columns, on="label_id", how="left")
+    shares = np.zeros((result.info.data.images, len(label_ids)), np.float32)
+    if frame["column"].null_count() or (frame["image_index"] >= len(shares)).any():
+        raise ResultError(
+            f"the table labels of the layer {layer!r} names images or labels that the run does not have. Restore the "
+            "file or repeat the run."
+        )
+    shares[frame["image_index"], frame["column"]] = frame["pixels"] / frame["image_pixels"]
+    return shares
 
 
 def live_unit_maxima(result: Result, layer: str) -> SampledMaxima:

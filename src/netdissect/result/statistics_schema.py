@@ -17,6 +17,9 @@ are null. `netdissect.dissect.statistics` makes them.
     firing_map   number of images on which each cell of a unit is above its first threshold (in every run)
     activation_range   images over the range of each unit's activation, with their maps (in every run)
     image_maxima       largest activation of each unit in a sample of the images (in every run)
+    image_means        mean activation of each unit on every image
+    linear_explanations   each unit and concept of its linear explanation
+    moments            each unit, concept with masks and half: sums over cells, from which their correlation follows
 """
 
 from collections.abc import Mapping
@@ -42,6 +45,10 @@ UNITS: Schema = {
     "q_value_bh": pl.Float64,
     "q_value_by": pl.Float64,
     "null_iou_p95": pl.Float64,
+    "label_correlation": pl.Float64,  # of mean activation and share of the label chosen without the held-out images
+    "label_r2": pl.Float64,  # of the line from this share, on the held-out images
+    "linear_correlation": pl.Float64,  # of mean activation and linear explanation, on the held-out images
+    "linear_r2": pl.Float64,
 }
 SCORES: Schema = {
     "quantile": pl.Float64,
@@ -138,10 +145,36 @@ IMAGE_MAXIMA: Schema = {
     "image_index": pl.UInt32,
     "max_activation": pl.Float32,
 }
+IMAGE_MEANS: Schema = {
+    "unit": pl.Int32,
+    "mean_activation": pl.List(pl.Float32),  # over the cells of the map, of every image of the run in index order
+}
+MOMENTS: Schema = {
+    "unit": pl.Int32,
+    "label_id": pl.Int32,
+    "half": pl.String,  # selection or heldout
+    "cells": pl.Int64,  # of the images that are annotated in the category of the concept
+    "sum_activation": pl.Float64,
+    "sum_activation_squares": pl.Float64,
+    "sum_share": pl.Float64,
+    "sum_share_squares": pl.Float64,
+    "sum_products": pl.Float64,
+}
+LINEAR_EXPLANATIONS: Schema = {
+    "unit": pl.Int32,
+    "rank": pl.Int32,  # order in which concepts were chosen
+    "label_id": pl.Int32,
+    "concept": pl.String,
+    "category": pl.String,
+    "weight": pl.Float64,  # activation for a share of 1
+    "intercept": pl.Float64,  # of the unit
+    "selection_correlation": pl.Float64,  # of the fit of this concept and those before it
+}
 LABELS: Schema = {
     "image_index": pl.UInt32,
     "label_id": pl.UInt32,
     "pixels": pl.UInt32,
+    "image_pixels": pl.UInt32,  # of the label maps of the image
 }
 ERROR_IMAGES: Schema = {
     "quantile": pl.Float64,
@@ -169,6 +202,9 @@ TABLES: Mapping[str, Schema] = {
     "firing_map": FIRING_MAP,
     "activation_range": ACTIVATION_RANGE,
     "image_maxima": IMAGE_MAXIMA,
+    "image_means": IMAGE_MEANS,
+    "moments": MOMENTS,
+    "linear_explanations": LINEAR_EXPLANATIONS,
 }
 
 

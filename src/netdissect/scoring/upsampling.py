@@ -12,7 +12,7 @@ receptive fields); Pillow's BILINEAR filter for the 2018 rewrite.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import floor
 from typing import NamedTuple
 
@@ -25,6 +25,10 @@ from netdissect.errors import ShapeError
 
 Floats = npt.NDArray[np.float64]
 Maps = npt.NDArray[np.float32]
+
+
+EQUAL_WEIGHTS = 1e-9
+"""Difference up to which weights are taken for equal: those of Pillow are rounded."""
 
 
 class FieldSpan(NamedTuple):
@@ -72,6 +76,21 @@ class UpsamplingAxis:
     def pixels(self) -> int:
         """Pixels of the label map along this axis."""
         return len(self.lower_weight)
+
+    @cached_property
+    def cell_starts(self) -> npt.NDArray[np.int64]:
+        """Pixels ``cell_starts[i]`` to ``cell_starts[i + 1]`` belong to cell i, int64 (cells + 1,).
+
+        A pixel belongs to the cell of its largest weight; of two weights that are equal up to rounding, to the lower.
+        """
+        if self.resample_matrix is not None:
+            largest = self.resample_matrix.max(axis=1, keepdims=True)
+            nearest = np.argmax(self.resample_matrix > largest - EQUAL_WEIGHTS, axis=1)
+        else:
+            lower = np.repeat(np.arange(self.cells), np.diff(self.start))
+            is_upper = self.upper_weight > self.lower_weight + EQUAL_WEIGHTS
+            nearest = np.where(is_upper, np.minimum(lower + 1, self.cells - 1), lower)
+        return np.searchsorted(nearest, np.arange(self.cells + 1)).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,22 +6,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from netdissect.activations.array_log import AppendOnlyArrayFile
-from netdissect.activations.image_maxima import ImageMaxima
+from netdissect.activations.image_values import ImageValues
 from netdissect.dissect.distributed.shard_result import ShardResult, ShardResultInfo, merge_ranges
 from netdissect.dissect.distributed.shards import IMAGES, PERMUTATION_TEST
 from netdissect.dissect.layer_state import strip_prefix
+from netdissect.dissect.statistics.layer_moments import LayerMoments
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint
 from netdissect.dissect.work_dir.mask_files import LayerMasks, MaskFile, MaskFiles
 from netdissect.dissect.work_dir.per_image_files import LayerImages
 from netdissect.dissect.work_dir.work_dir import difference
 from netdissect.errors import ResultError
 from netdissect.scoring import ConceptTotals, IoUCounts
+from netdissect.scoring.cell_moments import CellMoments
 
 Array = npt.NDArray[Any]
 
@@ -74,12 +77,9 @@ class MergedShards:
         }
         return {name: shard[name] for shard, name in names}, files
 
-    def maxima(self, index: int) -> list[ImageMaxima]:
+    def maxima(self, index: int) -> list[ImageValues]:
         """Open the maxima of every image of a layer, by ascending image index."""
-        offsets, files = self.of_images
-        units = self.info.run.layers[index].units
-        names = sorted(name for name in offsets if name.endswith(f".maxima{index}"))
-        return [ImageMaxima(files[f"{name}.bin"], units, offsets[name].tolist()) for name in names]
+        return image_values(self.info, *self.of_images, f"maxima{index}")
 
     def missing_names(self) -> str:
         """Name the missing shards; if their numbers are unknown, the missing images."""
@@ -92,6 +92,25 @@ class MergedShards:
         return "the shard with the images " + ", ".join(
             f"{start * size} to {min(stop * size, self.info.run.data.images) - 1}" for start, stop in self.missing
         )
+
+
+def image_values(
+    info: ShardResultInfo, offsets: Mapping[str, Array], files: Mapping[str, Path], name: str
+) -> list[ImageValues]:
+    """Open a value for each image and unit of each shard, by ascending image index.
+
+    Parameters
+    ----------
+    info
+        Of the merged shards.
+    offsets, files
+        As `MergedShards.of_images`.
+    name
+        Such as ``maxima0``, which ends with the index of the layer.
+    """
+    units = info.run.layers[int(name.lstrip(ascii_lowercase))].units
+    found = sorted(each for each in offsets if each.endswith(f".{name}"))
+    return [ImageValues(files[f"{each}.bin"], units, offsets[each].tolist()) for each in found]
 
 
 def _refuse_foreign(shard: ShardResult, first: ShardResult) -> None:
@@ -190,6 +209,14 @@ class MergedCounts:
         """Open the masks of every shard, by ascending image index; none if they were not kept."""
         index, parts = self.layers.index(layer), self._parts("strata")
         return LayerMasks(tuple(MaskFile(*self._file(f"{own}.pixels{index}")) for own in parts))
+
+    def layer_moments(self, layer: str) -> LayerMoments | None:
+        """Open the moments of every shard; None if the run has none."""
+        if not self.info.run.config.statistics.moments:
+            return None
+        index = self.layers.index(layer)
+        means = image_values(self.info, self.per_image, self.files, f"means{index}")
+        return LayerMoments(tuple(means), CellMoments(**strip_prefix(f"moments{index}", self.arrays)).carried())
 
     def mask_files(self) -> MaskFiles:
         """Open the masks of every layer, with what the permutation test needs to know of their images."""

@@ -39,6 +39,7 @@ from netdissect.dissect.layer_state import AnyCollector, ThresholdResult, add_pr
 from netdissect.dissect.layout_checks import with_layout_checks
 from netdissect.dissect.passes import CountResult, TwoPass
 from netdissect.dissect.run_dissection import finished_run, make_run_plan, open_inputs
+from netdissect.dissect.statistics.layer_moments import LayerMoments
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe
 from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.saved_config import write_config
@@ -283,7 +284,8 @@ def _carry_out(two_pass: TwoPass, task: ShardTask, info: ShardResultInfo) -> Sha
         counted = two_pass.count_pass(collectors, threshold_results)
     two_pass.refuse_changed(info.run.data.digest)
     info = _at(info, "counting", seconds).model_copy(update={"thresholds": thresholds_digest(thresholds)})
-    arrays, files = _count_arrays(counted, own)
+    moments = [collector.moments for collector in collectors.values()]
+    arrays, files = _count_arrays(counted, own, moments)
     write_shard_result(task.folder / "counting", info, arrays, files)
     two_pass.work.remove()
     return "counting"
@@ -301,12 +303,19 @@ def _threshold_arrays(collectors: Mapping[str, AnyCollector], own: str) -> tuple
     return arrays, {f"{name}.bin": file.path for name, file in maxima.items()}
 
 
-def _count_arrays(counted: CountResult, own: str) -> tuple[dict[str, Array], dict[str, Path]]:
-    """Return arrays and files of a counting pass; those whose names begin with `own` are not summed in a merge."""
+def _count_arrays(
+    counted: CountResult, own: str, moments: Sequence[LayerMoments | None]
+) -> tuple[dict[str, Array], dict[str, Path]]:
+    """Return arrays and files of a counting pass and moments; those whose names begin with `own` are not summed."""
     arrays = add_prefix("concept-totals", vars(counted.concept_totals))
     arrays |= prefix_layers(map(vars, counted.counts.values())) | add_prefix(own, counted.per_image.state())
     arrays |= {f"range{index}.maps": maps for index, maps in enumerate(counted.range_maps.values())}
     opened: dict[str, AppendOnlyFile] = dict(counted.per_image.files)
+    for index, each in enumerate(moments):
+        if each is not None:
+            arrays |= add_prefix(f"moments{index}", vars(each.cells))
+            arrays[f"{own}.means{index}"] = np.array(each.means[0].offsets)
+            opened[f"means{index}"] = each.means[0]
     masks = counted.masks
     if masks.files:
         of_test = {"num_runs": masks.num_runs, "image_level": masks.image_level}

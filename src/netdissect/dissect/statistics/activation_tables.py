@@ -5,7 +5,7 @@ import numpy.typing as npt
 import polars as pl
 
 from netdissect.activations.activation_range import IMAGES_OF_BAND, PERCENTILES, needed_cells
-from netdissect.activations.image_maxima import sample_images
+from netdissect.activations.image_values import sample_images
 from netdissect.concepts import ConceptData
 from netdissect.config import Protocol
 from netdissect.dissect.layer_state import Maps, ThresholdResult

@@ -14,6 +14,7 @@ import polars as pl
 
 from netdissect.dissect.statistics.extra_metrics import ExtraMetrics, count_extra_metrics, extra_metric_scores
 from netdissect.dissect.statistics.layer_counts import LayerCounts, QuantileCounts
+from netdissect.dissect.statistics.linear_tables import linear_tables
 from netdissect.dissect.statistics.measurements import (
     counts_of,
     holdout_of,
@@ -22,6 +23,7 @@ from netdissect.dissect.statistics.measurements import (
     replicates_of,
     sensitivity_of,
 )
+from netdissect.dissect.statistics.moment_tables import image_means_of, moments_of
 from netdissect.dissect.statistics.per_image_tables import images_of, masks_of
 from netdissect.dissect.statistics.permutation_pass import (
     null_count_columns,
@@ -51,6 +53,13 @@ def layer_statistics(layer_counts: LayerCounts) -> dict[str, pl.LazyFrame]:
         measured = [_measured(level) for level in levels]
         for name in measured[0]:
             parts[name].append(pl.concat([frames[name] for frames in measured]))
+    frames: dict[str, pl.LazyFrame] = {}
+    if layer_counts.moments is not None:
+        of_units, explanations = linear_tables(levels, layer_counts.moments)
+        parts["units"].append(of_units)
+        frames["linear_explanations"] = explanations.lazy()
+        frames["image_means"] = image_means_of(layer_counts.moments, layer_counts.scratch)
+        frames["moments"] = moments_of(layer_counts.moments.cells, layer_counts.data, layer_counts.scratch)
     if layer_counts.permutation_null is not None:
         parts["units"].append(null_unit_columns(layer_counts.permutation_null))
         null_counts = null_counts_frame(layer_counts.permutation_null, layer_counts.min_iou)
@@ -58,7 +67,7 @@ def layer_statistics(layer_counts: LayerCounts) -> dict[str, pl.LazyFrame]:
         parts["null_counts"].append(null_counts)
     if layer_counts.extra_metrics is not None:
         parts["scores"].append(_extra_metric_columns(layer_counts, layer_counts.extra_metrics))
-    frames = {name: _joined(name, parts_of_table).lazy() for name, parts_of_table in parts.items() if parts_of_table}
+    frames |= {name: _joined(name, parts_of_table).lazy() for name, parts_of_table in parts.items() if parts_of_table}
     if layer_counts.statistics.needs_images:
         frames |= images_of(levels)
     if layer_counts.statistics.keep_masks:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.concepts import ConceptData
+from netdissect.concepts import ConceptData, Size
 from netdissect.config import DissectConfig, StatisticsConfig, nearby_quantiles
 from netdissect.dissect.layer_state import ThresholdResult
 from netdissect.dissect.statistics.extra_metrics import ExtraMetrics
+from netdissect.dissect.statistics.layer_moments import LayerMoments
 from netdissect.dissect.statistics.permutation_pass import PermutationNull
 from netdissect.dissect.work_dir.mask_files import LayerMasks
 from netdissect.dissect.work_dir.per_image_files import LayerImages
@@ -25,7 +26,7 @@ from netdissect.scoring.statistics.bootstrap import (
     ThresholdShift,
     counted_masks,
 )
-from netdissect.scoring.statistics.holdout import CountSubset, best_label_ids
+from netdissect.scoring.statistics.holdout import CountSubset, best_label_ids, is_held_out
 
 BLOCK = 1024  # images: their weights of a thousand replicates stay in the second-level cache
 
@@ -58,6 +59,8 @@ class LayerCounts:
         Null distribution of the permutation test; None: not requested.
     extra_metrics
         Statistics of activations for the extra metrics; None: not requested.
+    moments
+        Moments over the whole range of activation; None: not requested.
     scratch
         Folder for large tables until they are copied into the run.
     """
@@ -73,6 +76,7 @@ class LayerCounts:
     min_iou: float
     permutation_null: PermutationNull | None
     extra_metrics: ExtraMetrics | None
+    moments: LayerMoments | None
     scratch: Path
 
     @property
@@ -84,6 +88,13 @@ class LayerCounts:
     def quantiles(self) -> tuple[float, ...]:
         """Quantiles of the protocol."""
         return self.config.protocol.quantiles
+
+    @cached_property
+    def image_pixels(self) -> Ints:
+        """Pixels of the label maps of each image, int64 (N,)."""
+        side = self.config.protocol.segmentation_size
+        sizes = (row.size if side is None else Size(side, side) for row in self.data.rows)
+        return np.array([size.height * size.width for size in sizes], np.int64)
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,23 @@ class QuantileCounts:
     def labels(self) -> Ints:
         """Label id of each unit, 0 for none."""
         return best_label_ids(self.scores, self.data.category_of, len(self.data.categories))
+
+    @cached_property
+    def halves(self) -> tuple[CountSubset, CountSubset]:
+        """Counts of the images on which labels are chosen, and of the held-out images."""
+        statistics = self.layer.statistics
+        units, label_ids = self.counts.intersection.shape
+        heldout = CountSubset.zeros(units, label_ids, self.counts.activation.shape[1])
+        for presence, masks, counted in self.blocks():
+            rows = presence.images[is_held_out(statistics.stats_seed, presence.images, statistics.holdout_share)]
+            heldout.update(presence, masks, counted, rows)
+        return self.counts - heldout, heldout
+
+    @cached_property
+    def selection_labels(self) -> Ints:
+        """Label id of each unit, chosen without the held-out images; 0 for none."""
+        scores = self.halves[0].iou(self.data.category_of)
+        return best_label_ids(scores, self.data.category_of, len(self.data.categories))
 
     @cached_property
     def threshold_shift(self) -> ThresholdShift:

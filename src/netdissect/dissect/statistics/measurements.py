@@ -16,7 +16,6 @@ from netdissect.scoring.statistics.bootstrap import (
     Replicates,
     interval_of_counts,
 )
-from netdissect.scoring.statistics.holdout import CountSubset, best_label_ids, is_held_out
 from netdissect.scoring.statistics.jackknife import InfluenceMoments, iou_interval
 
 IOU_LEVELS = tuple(round(0.01 * step, 2) for step in range(1, 21))
@@ -102,16 +101,9 @@ def replicates_frame(level: QuantileCounts, counted: CountReplicates) -> pl.Data
 
 def holdout_of(level: QuantileCounts) -> pl.DataFrame:
     """Return the IoU of the label chosen without the held-out images, on the other images and on these."""
-    statistics, counts, category_of = level.layer.statistics, level.counts, level.data.category_of
-    share = statistics.holdout or 0.0
-    units, label_ids = counts.intersection.shape
-    heldout = CountSubset.zeros(units, label_ids, counts.activation.shape[1])
-    for presence, masks, counted in level.blocks():
-        rows = presence.images[is_held_out(statistics.stats_seed, presence.images, share)]
-        heldout.update(presence, masks, counted, rows)
-    selection, scored = (counts - heldout).iou(category_of), heldout.iou(category_of)
-    labels = best_label_ids(selection, category_of, len(level.data.categories))
-    every_unit = np.arange(units)
+    selection, scored = (half.iou(level.data.category_of) for half in level.halves)
+    labels = level.selection_labels
+    every_unit = np.arange(len(labels))
     frame = pl.DataFrame(
         {
             "unit": every_unit.astype(np.int32),

@@ -8,7 +8,7 @@ import polars as pl
 from netdissect.dissect.statistics.error_images import ErrorImages
 from netdissect.dissect.statistics.layer_counts import BLOCK, LayerCounts, QuantileCounts
 from netdissect.result import statistics_schema as tables
-from netdissect.scoring import ImageIntersections
+from netdissect.scoring import ImageIntersections, ImageLabelCounts
 
 KEPT_RUN_BYTES = 3  # bytes of one run of mask pixels in the table ``masks``, measured on real layers
 
@@ -32,7 +32,7 @@ def images_of(levels: list[QuantileCounts]) -> dict[str, pl.LazyFrame]:
             images = _image_frame(level, masks)
             images.write_parquet(path)
             parts["images"].append(path)
-            labels = tables.complete(pl.DataFrame(dict(zip(tables.LABELS, presence[1:], strict=True))), tables.LABELS)
+            labels = _label_frame(level.layer, presence)
             if level.index == 0:
                 path = folder / f"labels-{block}.parquet"
                 labels.write_parquet(path)
@@ -70,6 +70,13 @@ def _mask_frame(layer_counts: LayerCounts, images: range) -> pl.DataFrame:
     )
     order = np.lexsort((frame["start"], index, frame["image_index"]))
     return tables.complete(frame[order], tables.MASKS)
+
+
+def _label_frame(layer_counts: LayerCounts, labels: ImageLabelCounts) -> pl.DataFrame:
+    """Return the labels of some images, with the pixels of their label maps."""
+    pixels = {"pixels": labels.pixels, "image_pixels": layer_counts.image_pixels[labels.image_index]}
+    frame = pl.DataFrame({"image_index": labels.image_index, "label_id": labels.label_ids} | pixels)
+    return tables.complete(frame, tables.LABELS)
 
 
 def _image_frame(level: QuantileCounts, masks: ImageIntersections) -> pl.DataFrame:

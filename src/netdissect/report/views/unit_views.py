@@ -129,6 +129,9 @@ class UnitDetail:
     concepts
         Concepts with an IoU of at least `netdissect.report.layer_tables.MIN_LISTED_IOU`, best first: the columns of a
         score and its statistics.
+    linear_terms
+        The concepts of its linear explanation, in the order in which they were chosen: rows of the table
+        ``linear_explanations``; empty: not measured, or the unit is constant.
     other_quantiles
         Its labels at the run's other quantiles: quantile, label, iou.
     histogram
@@ -151,6 +154,7 @@ class UnitDetail:
     """
 
     concepts: tuple[Mapping[str, Any], ...]
+    linear_terms: tuple[Mapping[str, Any], ...]
     other_quantiles: tuple[Mapping[str, Any], ...]
     histogram: tuple[Mapping[str, Any], ...]
     firing_map: tuple[tuple[int, ...], ...]
@@ -242,6 +246,7 @@ def unit_detail(tables: LayerTables, unit: int) -> UnitDetail:
     previous_unit, next_unit = tables.units_with_page.neighbors(unit)
     return UnitDetail(
         concepts=tuple(_scores(tables, unit)),
+        linear_terms=tuple(tables.linear_terms.get(unit, ())),
         other_quantiles=tuple(tables.other_quantiles.get(unit, ())),
         histogram=tuple(tables.histograms.get(unit, ())),
         firing_map=_firing_map(tables, unit),

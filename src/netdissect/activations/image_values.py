@@ -1,6 +1,7 @@
-"""The largest activation of each unit in each image of a pass.
+"""The largest and the mean activation of each unit in each image of a pass.
 
     RUN/work/<layer>.maxima    float32, images x units, batch by batch
+    RUN/work/<layer>.means     likewise, in a run with moments
 
 What depends on an image's rank among all images is known only after the pass; see `activation_range`.
 """
@@ -19,13 +20,13 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 BLOCK_VALUES = 2**24
-"""Maxima in memory at a time: a sixteenth of a gigabyte."""
+"""Values in memory at a time: a sixteenth of a gigabyte."""
 SAMPLE_IMAGES, SAMPLE_VALUES, SAMPLE_SEED = 2048, 2**24, 0
 """Images whose maxima a run keeps, at most as many values in a layer, and the seed of their draw."""
 
 
-class ImageMaxima(AppendOnlyFile):
-    """An append-only file of the maxima of one layer, batch by batch.
+class ImageValues(AppendOnlyFile):
+    """An append-only file of one value for each image and unit of a layer, batch by batch.
 
     Parameters
     ----------
@@ -39,12 +40,12 @@ class ImageMaxima(AppendOnlyFile):
         super().__init__(path, offsets)
         self.units = units
 
-    def append(self, maxima: Floats) -> None:
-        """Write the maxima of one batch, float32 (B, U)."""
-        self.write([np.ascontiguousarray(maxima).data])
+    def append(self, values: Floats) -> None:
+        """Write the values of one batch, float32 (B, U)."""
+        self.write([np.ascontiguousarray(values).data])
 
     def __iter__(self) -> Iterator[Floats]:
-        """Read the maxima of one batch after the other, float32 (B, U)."""
+        """Read the values of one batch after the other, float32 (B, U)."""
         return (np.frombuffer(self.record(batch), np.float32).reshape(-1, self.units) for batch in range(self.records))
 
     @property
@@ -53,8 +54,8 @@ class ImageMaxima(AppendOnlyFile):
         return (self.offsets[-1] - self.records * checksums.BYTES) // (4 * self.units)
 
 
-def unit_blocks(parts: Sequence[ImageMaxima]) -> Iterator[tuple[int, Floats]]:
-    """Read the maxima of all images, some units at a time.
+def unit_blocks(parts: Sequence[ImageValues]) -> Iterator[tuple[int, Floats]]:
+    """Read the values of all images, some units at a time.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def unit_blocks(parts: Sequence[ImageMaxima]) -> Iterator[tuple[int, Floats]]:
     Yields
     ------
     tuple
-        The first unit, and float32 (U, n): maxima of this unit and the next ones in each image.
+        The first unit, and float32 (U, n): values of this unit and the next ones in each image.
     """
     images, units = sum(part.images for part in parts), parts[0].units
     step = max(1, BLOCK_VALUES // max(images, 1))
@@ -90,7 +91,7 @@ def sample_images(images: int, units: int) -> Ints:
     return np.sort(np.random.default_rng(SAMPLE_SEED).permutation(images)[:keep])
 
 
-def sampled_maxima(parts: Sequence[ImageMaxima]) -> Floats:
+def sampled_maxima(parts: Sequence[ImageValues]) -> Floats:
     """Return the maxima of `sample_images`, float32 (U, n), of parts as in `unit_blocks`."""
     sample = sample_images(sum(part.images for part in parts), parts[0].units)
     return np.concatenate([block[:, sample] for _, block in unit_blocks(parts)])
@@ -108,6 +109,18 @@ def largest_values(maps: Floats) -> Floats:
     return maxima.reshape(images, units)
 
 
+def mean_values(maps: Floats) -> Floats:
+    """Return the mean activation of each map: float32 (B, U) of float32 (B, U, h, w), summed in float64.
+
+    >>> mean_values(np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)).tolist()
+    [[1.5, 5.5]]
+    """
+    images, units, height, width = maps.shape
+    means = np.empty(images * units, np.float32)
+    _mean(np.ascontiguousarray(maps).reshape(images * units, height * width), means)
+    return means.reshape(images, units)
+
+
 @compiled
 def _largest(cells: Floats, maxima: Floats) -> None:
     for row in range(len(cells)):
@@ -115,3 +128,12 @@ def _largest(cells: Floats, maxima: Floats) -> None:
         for value in cells[row]:
             largest = max(largest, value)
         maxima[row] = largest
+
+
+@compiled
+def _mean(cells: Floats, means: Floats) -> None:
+    for row in range(len(cells)):
+        total = 0.0
+        for value in cells[row]:
+            total += value
+        means[row] = total / cells.shape[1]
