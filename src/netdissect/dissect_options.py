@@ -108,6 +108,10 @@ class DissectOptions(TypedDict, total=False):
     keep_masks: bool
     """Whether the run keeps the pixels of every mask: netdissect compose makes its formulas from them."""
 
+    moments: bool
+    """Whether the run keeps the mean activation of each unit on each image and its correlation with each concept over
+    cells, and explains each unit by several concepts: over the whole range of activation, not by masks alone."""
+
     stats_seed: int
     """Seed of all resampling; runs with the same seed on the same images are paired."""
 
