@@ -171,7 +171,7 @@ def test_missing_columns_of_a_table_are_left_out(with_statistics: Result, tmp_pa
         "units": layer.statistics["units"].drop("q_value_by", "p_value", "stability", "heldout_iou"),
     }
     before = replace(with_statistics, layers={LAYER: replace(layer, statistics=older)})
-    assert list(layer_facts(before, LAYER, 0.05)) == ["median"]
+    assert list(layer_facts(before, LAYER, 0.05)) == ["median", "mean activation"]
     page = report(before, tmp_path / "report").parent / "r0/l0/u0.html"
     assert "Benjamini" not in page.read_text()
 
@@ -201,7 +201,7 @@ def test_q_values_are_left_out_of_every_text_below_1000_permutations(with_statis
     config = with_statistics.info.config.model_copy(update={"statistics": few})
     result = replace(with_statistics, info=with_statistics.info.model_copy(update={"config": config}))
     assert "q < 0.05" in layer_facts(with_statistics, LAYER, 0.05)
-    assert list(layer_facts(result, LAYER, 0.05)) == ["label stability", "median"]
+    assert list(layer_facts(result, LAYER, 0.05)) == ["label stability", "median", "mean activation"]
     root = report(result, tmp_path / "report").parent
     pages = [re.sub("<[^>]+>", "", path.read_text()) for path in root.rglob("*.html")]
     assert len(pages) > 10

@@ -233,8 +233,9 @@ class TwoPass:
         return Collector(plan, maxima, store, spilled, moments)
 
     def _moments(self, plan: LayerPlan) -> LayerMoments | None:
-        moments = self.source.config.statistics.moments
-        return LayerMoments.at(self.work, plan, self.source.data) if moments else None
+        if not self.source.config.statistics.moments:
+            return None
+        return LayerMoments.at(self.work.file(plan.layer.name, "means"), plan.layer.units, self.source.data)
 
     def _collect(self, collector: AnyCollector, maps: Tensor, rows: Rows, images: Sequence[ImageLabels]) -> None:
         """Add one layer of a batch; `images` have the labels of the images if the run has moments."""

@@ -54,7 +54,6 @@ def layer_facts(result: Result, layer: str, quantile: float) -> dict[str, str]:
         if len(selected):
             selection, heldout = (_mean(selected[name]) for name in ("selection_iou", "heldout_iou"))
             facts["mean IoU"] = f"{selection:.3f} on the selection half, {heldout:.3f} on the held-out half"
-        facts |= _whole_range(result, layer, measured)
     scores = _statistics_table(result, layer, "scores", SCORES)
     if scores is not None:
         own = scores.filter(quantile=quantile).join(detectors, on=["unit", "concept"], how="semi")
@@ -62,7 +61,7 @@ def layer_facts(result: Result, layer: str, quantile: float) -> dict[str, str]:
         medians = [f"{title} {np.median(column.to_numpy()):.2f}" for title, column in values.items() if len(column)]
         if medians:
             facts["median"] = ", ".join(medians)
-    return facts
+    return facts | _whole_range(result, layer, quantile)
 
 
 def _significant(measured: pl.DataFrame) -> dict[str, str]:
@@ -82,11 +81,14 @@ def _stability(detectors: pl.DataFrame) -> dict[str, str]:
     return {"label stability": f"same label in {percent:.0f} % of bootstrap replicates, on average"}
 
 
-def _whole_range(result: Result, layer: str, measured: pl.DataFrame) -> dict[str, str]:
+def _whole_range(result: Result, layer: str, quantile: float) -> dict[str, str]:
     """Compare labels and linear explanations of the units that have both."""
-    both = measured.drop_nulls(OF_MOMENTS)
+    units = _statistics_table(result, layer, "units", UNITS)
     terms = _statistics_table(result, layer, "linear_explanations", LINEAR_EXPLANATIONS)
-    if terms is None or not len(both):
+    if units is None or terms is None:
+        return {}
+    both = units.filter(quantile=quantile).drop_nulls(OF_MOMENTS)
+    if not len(both):
         return {}
     lengths = terms.join(both, on="unit", how="semi").group_by("unit").len()["len"].to_numpy()
     length = float(np.median(lengths))

@@ -6,6 +6,7 @@ tables           LayerMoments -> moment_tables.py
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +15,6 @@ import numpy.typing as npt
 from netdissect.activations.image_values import ImageValues, mean_values
 from netdissect.concepts import ConceptData
 from netdissect.dissect.cost_plan import LayerPlan
-from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.scoring import ImageLabels
 from netdissect.scoring.cell_moments import CellMoments
 
@@ -38,10 +38,9 @@ class LayerMoments:
     cells: CellMoments
 
     @classmethod
-    def at(cls, work: WorkDir, plan: LayerPlan, data: ConceptData) -> Self:
-        """Return the moments of no images."""
-        layer = plan.layer
-        return cls((ImageValues(work.file(layer.name, "means"), layer.units),), CellMoments.zeros(layer.units, data))
+    def at(cls, file: Path, units: int, data: ConceptData) -> Self:
+        """Return the moments of no images; means go to a file."""
+        return cls((ImageValues(file, units),), CellMoments.zeros(units, data))
 
     def update(
         self, maps: Maps, images: Sequence[ImageLabels], held_out: npt.NDArray[np.bool_], plan: LayerPlan
