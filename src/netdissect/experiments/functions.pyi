@@ -27,16 +27,16 @@ def rotate(
     Literal["once", "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ...,
     categories: str | Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None =
     ..., sample_seed: int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision:
-    Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile", "onnxruntime"] | Literal["auto"] = ...,
-    layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ...,
-    top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] =
-    ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] =
-    ..., keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ...,
-    receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ...,
-    state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] |
-    None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic",
-    "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress:
-    Progress | bool | None = ...,
+    Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] |
+    Literal["auto"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
+    all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
+    float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
+    Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ...,
+    assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
+    weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ...,
+    mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
+    Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ...,
+    out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def layer_profile(
@@ -48,15 +48,15 @@ def layer_profile(
     None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
     Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size:
     Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
-    Literal["eager", "compile", "onnxruntime"] | Literal["auto"] = ..., layout_check: bool = ..., force: bool = ...,
-    allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout:
-    float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations:
-    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool =
-    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
-    float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
-    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
-    object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force:
+    bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
+    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
+    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
+    | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed:
+    int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] |
+    None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ...,
+    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def compare(
@@ -69,10 +69,10 @@ def compare(
     "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str |
     Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
     int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
-    ..., backend: Literal["eager", "compile", "onnxruntime"] | Literal["auto"] = ..., layout_check: bool = ..., force:
-    bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
-    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
-    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool =
+    ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ...,
+    bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool =
+    ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
     moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
     | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed:
     int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] |
@@ -89,15 +89,15 @@ def training_dynamics(
     Literal["once", "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ...,
     categories: str | Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None =
     ..., sample_seed: int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision:
-    Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile", "onnxruntime"] | Literal["auto"] = ...,
-    layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ...,
-    top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] =
-    ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] =
-    ..., keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ...,
-    receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., state_dict: str | None = ...,
-    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
-    object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] |
+    Literal["auto"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
+    all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
+    float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
+    Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ...,
+    assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
+    state_dict: str | None = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
+    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def seeds(
@@ -139,10 +139,10 @@ def supervision(
     "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str |
     Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
     int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
-    ..., backend: Literal["eager", "compile", "onnxruntime"] | Literal["auto"] = ..., layout_check: bool = ..., force:
-    bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
-    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
-    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool =
+    ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ...,
+    bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool =
+    ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
     moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
     | tuple[float, float, float] | None = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
@@ -158,15 +158,15 @@ def linear_probe(
     None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
     Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size:
     Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
-    Literal["eager", "compile", "onnxruntime"] | Literal["auto"] = ..., layout_check: bool = ..., force: bool = ...,
-    allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout:
-    float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations:
-    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool =
-    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
-    float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
-    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
-    object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force:
+    bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
+    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
+    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
+    | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed:
+    int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] |
+    None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ...,
+    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def rater_agreement(
@@ -192,17 +192,17 @@ def formulas(
     None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
     Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size:
     Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
-    Literal["eager", "compile", "onnxruntime"] | Literal["auto"] = ..., layout_check: bool = ..., force: bool = ...,
-    allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout:
-    float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations:
-    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool =
-    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
-    float, float] | None = ..., ranges: str | None = ..., length: int = ..., operators: Literal["or", "and", "and-not"]
-    | Sequence[Literal["or", "and", "and-not"]] = ..., search: Literal["optimal", "beam"] = ..., beam: int = ...,
-    time_limit: float | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
-    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
-    object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force:
+    bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
+    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
+    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
+    | tuple[float, float, float] | None = ..., ranges: str | None = ..., length: int = ..., operators: Literal["or",
+    "and", "and-not"] | Sequence[Literal["or", "and", "and-not"]] = ..., search: Literal["optimal", "beam"] = ..., beam:
+    int = ..., time_limit: float | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed:
+    int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] |
+    None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ...,
+    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def ablate(
