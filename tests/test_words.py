@@ -56,7 +56,7 @@ COLUMNS = {
 """Columns that are called otherwise now."""
 ROOMS = (
     "concepts", "models", "synthetic", "activations", "scoring", "result", "plots", "dissect", "training",
-    "evaluation", "experiments", "report", "explorer",
+    "segmenters", "evaluation", "experiments", "report", "explorer",
 )  # fmt: skip
 
 

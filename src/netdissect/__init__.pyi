@@ -4,6 +4,7 @@ from . import experiments as experiments
 from . import models as models
 from . import plots as plots
 from . import result as result
+from . import segmenters as segmenters
 from . import training as training
 from .compose_config import ComposeConfig as ComposeConfig
 from .concepts import ConceptData as ConceptData
@@ -67,6 +68,10 @@ from .result.invariants import check_invariants as check_invariants
 from .result.segmentation.composed_segmentation import ComposedSegmentation as ComposedSegmentation
 from .scoring import count_detectors as count_detectors
 from .segment_config import SegmentConfig as SegmentConfig
+from .segmenters import MachineLabelOptions as MachineLabelOptions
+from .segmenters import Segmenter as Segmenter
+from .segmenters import load_segmenter as load_segmenter
+from .segmenters import segment_dataset as segment_dataset
 from .synthetic import write_synthetic as write_synthetic
 
 __version__: str

@@ -6,7 +6,8 @@
     ├── NetworkError      a network or its preprocessing cannot be made
     │   ├── CheckpointError   a weights file is missing, foreign, damaged or unsafe
     │   ├── LayerError        a layer does not exist or cannot be dissected
-    │   └── BackendError      a backend cannot run a network; eager can
+    │   ├── BackendError      a backend cannot run a network; eager can
+    │   └── SegmenterError    a segmenter cannot be loaded, or its labels are not known
     ├── ActivationError   a layer's output holds NaN or infinity, or changes its shape
     ├── ShapeError        arrays that belong together do not agree
     ├── ConfigError       options that contradict each other
@@ -45,6 +46,10 @@ class LayerError(NetworkError):
 
 class BackendError(NetworkError):
     """A backend of the forward pass cannot run a network; PyTorch itself can."""
+
+
+class SegmenterError(NetworkError):
+    """A segmenter cannot be loaded, its labels are not known, or it labels nothing."""
 
 
 class ActivationError(NetdissectError):

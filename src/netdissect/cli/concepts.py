@@ -245,3 +245,69 @@ def synthetic(
             progress=progress,
         )  # fmt: skip
     _written(out)
+
+
+@app.command()
+def segment(
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images without labels, at any depth.")],
+    spec: Annotated[
+        str,
+        typer.Option(
+            "--segmenter",
+            metavar="SPEC",
+            help=(
+                "transformers:NAME_OR_DIR (semantic, panoptic, CLIPSeg), torchvision:NAME, onnx:FILE, "
+                "python:package.module:factory, or the .safetensors file of a segmenter that netdissect trained."
+            ),
+        ),
+    ],
+    out: OutOption,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Names of its classes: one a line, or CSV with name, value and category."),
+    ] = None,
+    words: Annotated[
+        Path | None,
+        typer.Option("--words", help="Words that a text-prompted model searches for; of another one, labels to keep."),
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            "--min-score", min=0, max=1, help="Pixels of a lower score are unlabeled. Default: 0; text-prompted: 0.5."
+        ),
+    ] = None,
+    quadrants: Annotated[
+        bool, typer.Option("--quadrants", help="Label the halves of each connected component of an object as parts.")
+    ] = False,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="DIR", help="Data set with human masks: IoU of each concept with them."),
+    ] = None,
+    size: Annotated[int, typer.Option("--size", help="Images become this square; label maps half of it.")] = 224,
+    resize: Annotated[
+        Resize, typer.Option("--resize", help="How an image becomes a square; stretch: as Broden.")
+    ] = "stretch",
+    colors: Annotated[bool, typer.Option("--colors/--no-colors", help="Name the color of every pixel.")] = True,
+    min_images: MinImagesOption = 0,
+    min_coverage: MinCoverageOption = 0.0,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images in one pass of the segmenter.")] = 8,
+    overwrite: OverwriteOption = False,
+    workers: WorkersOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write a data set from images without labels: a segmenter labels them; a killed command goes on where it was."""
+    segmenter = netdissect.load_segmenter(spec, labels=labels, words=words, min_score=min_score)
+    write = netdissect.WriteOptions(
+        size=size, resize=resize, colors=colors, min_images=min_images, min_coverage=min_coverage
+    )
+    options = netdissect.MachineLabelOptions(write=write, quadrants=quadrants, compare=compare, batch_size=batch_size)
+    with progress_bars() as progress:
+        made = netdissect.segment_dataset(
+            out, images, segmenter, options, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress
+        )
+    if as_json:
+        typer.echo(made.model_dump_json(indent=2))
+        return
+    if made.masks.agreement is not None:
+        console().print(netdissect.console_tables.mask_agreement(made.masks), soft_wrap=True)
+    _written(out)

@@ -45,21 +45,29 @@ class CropBox:
         box = (self.left, self.top, self.left + self.width, self.top + self.height)
         return stretch(image.crop(box), size)
 
-    def values(self, values: npt.NDArray[Scalar], size: int) -> npt.NDArray[Scalar]:
-        """Return values (H, W, ...) at (size, size, ...): each cell has the value at its center, or of the edge."""
-        rows, columns = (
-            index.clip(0, length - 1) for index, length in zip(self._centers(size), values.shape[:2], strict=True)
-        )
+    def values(
+        self, values: npt.NDArray[Scalar], size: int, image: tuple[int, int] | None = None
+    ) -> npt.NDArray[Scalar]:
+        """Return values (h, w, ...) at (size, size, ...): each cell has the value at its center, or of the edge.
+
+        They cover an image of height and width `image` evenly; None: they are the pixels of the image.
+        """
+        height, width = values.shape[:2]
+        centers = self._centers(size, (height, width), image or (height, width))
+        rows, columns = (index.clip(0, own - 1) for index, own in zip(centers, (height, width), strict=True))
         picked: npt.NDArray[Scalar] = values[rows[:, None], columns]
         return picked
 
     def inside(self, height: int, width: int, size: int) -> npt.NDArray[np.bool_] | None:
         """Return which cells of (size, size) lie on an image of `height` x `width`, bool; None: all of them."""
-        rows, columns = (
-            (index >= 0) & (index < length) for index, length in zip(self._centers(size), (height, width), strict=True)
-        )
+        centers = self._centers(size, (height, width), (height, width))
+        rows, columns = ((index >= 0) & (index < own) for index, own in zip(centers, (height, width), strict=True))
         return None if rows.all() and columns.all() else rows[:, None] & columns
 
-    def _centers(self, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _centers(
+        self, size: int, grid: tuple[int, int], image: tuple[int, int]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the rows and columns of a grid that covers the image at which the centers of the cells are."""
         steps = 2 * np.arange(size) + 1
-        return self.top + (steps * self.height) // (2 * size), self.left + (steps * self.width) // (2 * size)
+        rows, columns = 2 * size * self.top + steps * self.height, 2 * size * self.left + steps * self.width
+        return rows * grid[0] // (2 * size * image[0]), columns * grid[1] // (2 * size * image[1])

@@ -1,4 +1,4 @@
-"""Build a network by a function of the user's own."""
+"""Build a network, or a segmenter, by a function of the user's own."""
 
 import importlib
 import sys
@@ -19,9 +19,8 @@ from netdissect.models.run_module import check_module
 
 
 def build_from_factory(spec: str) -> Built:
-    """Call the factory of ``python:package.module:factory``."""
-    with _importing_from_working_folder():
-        returned = _call_factory(spec)
+    """Call the factory of a network, ``python:package.module:factory``."""
+    returned = call_factory(spec, "network", "(torch.nn.Module, Preprocessing)")
     if isinstance(returned, Network):
         returned = (returned.module, returned.preprocessing)
     if isinstance(returned, tuple) and _is_generator(returned):
@@ -62,15 +61,34 @@ def _importing_from_working_folder() -> Iterator[None]:
         sys.path.reverse()
 
 
-def _call_factory(spec: str) -> object:
+def call_factory(spec: str, noun: str, expected: str) -> object:
+    """Return what the factory of ``python:package.module:factory`` returns.
+
+    Parameters
+    ----------
+    spec
+        The specification.
+    noun, expected
+        What it makes and what it should return, for messages.
+
+    Raises
+    ------
+    NetworkError
+        If there is no such function, or it fails.
+    """
+    with _importing_from_working_folder():
+        return _call(spec, noun, expected)
+
+
+def _call(spec: str, noun: str, expected: str) -> object:
     path, _, attribute = spec.removeprefix("python:").partition(":")
     if not path or not attribute:
-        raise NetworkError(f"The network {spec!r} names no factory. Expected python:package.module:factory.")
+        raise NetworkError(f"The {noun} {spec!r} names no factory. Expected python:package.module:factory.")
     try:
         module = importlib.import_module(path)
     except Exception as error:  # importing runs the user's code
         raise NetworkError(
-            f"Module {path!r} of network {spec!r} cannot be imported ({type(error).__name__}: {error}). Expected a "
+            f"Module {path!r} of {noun} {spec!r} cannot be imported ({type(error).__name__}: {error}). Expected a "
             "module, named without .py, in the working folder or on Python's path; change to its folder, install it, "
             "or add its folder to PYTHONPATH."
         ) from error
@@ -78,15 +96,15 @@ def _call_factory(spec: str) -> object:
     if not callable(factory):
         known = [name for name in vars(module) if callable(getattr(module, name))]
         raise NetworkError(
-            f"Module {path!r} of network {spec!r} has no function {attribute!r}.{did_you_mean(attribute, known)} "
-            "Expected one that returns (torch.nn.Module, Preprocessing)."
+            f"Module {path!r} of {noun} {spec!r} has no function {attribute!r}.{did_you_mean(attribute, known)} "
+            f"Expected one that returns {expected}."
         )
     try:
         return factory()
     except Exception as error:
         raise NetworkError(
             f"The factory of {spec!r} failed with {type(error).__name__}: {error}. Expected it to return "
-            "(torch.nn.Module, Preprocessing) when called without arguments; correct the factory."
+            f"{expected} when called without arguments; correct the factory."
         ) from error
 
 

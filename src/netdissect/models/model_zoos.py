@@ -153,7 +153,7 @@ def _timm_unavailable(timm: ModuleType, name: str, error: Exception) -> str:
 def _transformers(request: LoadRequest) -> Built:
     library = need("transformers", "transformers", f"Network 'transformers:{request.name}'")
     try:
-        where: dict[str, Any] = {"local_files_only": _is_at_hand(request.name), "trust_remote_code": False}
+        where: dict[str, Any] = {"local_files_only": is_at_hand(request.name), "trust_remote_code": False}
         module = _image_part(_transformers_model(library, request, where))
         stated = stated_preprocessing(module) or library.AutoImageProcessor.from_pretrained(request.name, **where)
     except NetworkError:
@@ -192,7 +192,7 @@ def _image_part(module: Any) -> torch.nn.Module:
     return cast(torch.nn.Module, module.get_encoder(modality="image"))
 
 
-def _is_at_hand(name: str) -> bool:
+def is_at_hand(name: str) -> bool:
     """Tell whether a model of transformers is a folder or in the cache; if not, fail at once without a connection."""
     hub = importlib.import_module("huggingface_hub")
     weights = ("model.safetensors", "model.safetensors.index.json")

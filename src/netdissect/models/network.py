@@ -175,7 +175,7 @@ class Network:
         facts = self._current_facts()
         if facts.digest is None:
             check_has_data(self.name, self.module)
-            facts.digest = _digest(self.module, self.bases)
+            facts.digest = module_digest(self.module, self.bases)
         return facts.digest
 
     @property
@@ -361,7 +361,8 @@ def _version(value: object) -> tuple[int, int]:
     return (0 if value.is_inference() else value._version), value.data_ptr()
 
 
-def _digest(module: torch.nn.Module, bases: Mapping[str, tuple[str, Tensor]]) -> str:
+def module_digest(module: torch.nn.Module, bases: Mapping[str, tuple[str, Tensor]]) -> str:
+    """Return the SHA-256 of the structure and weights of a module, and of the matrices of virtual layers."""
     digest = hashlib.sha256()
     for name, part in module.named_modules():
         class_name = f"{type(part).__module__}.{type(part).__qualname__}"

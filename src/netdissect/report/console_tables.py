@@ -6,6 +6,7 @@ from typing import Any, overload
 
 import polars as pl
 
+from netdissect.concepts.machine_masks import MachineMasks
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Rule
 from netdissect.counted import counted
 from netdissect.plots.category_colors import category_colors
@@ -139,10 +140,12 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
     for unit, concept, iou in best.select("unit", "concept", "iou").rows():
         runners_up.setdefault(unit, []).append((concept, iou))
     r2 = _r2_of_units(result, layer, quantile)
+    masks = result.info.data.masks
     columns = [
         Column("unit", key=True),
         Column("label", "text"),
         Column("category", "text", styles=category_colors(result.info.data.categories)),
+        *([] if masks is None else [Column("mask", "text")]),
         Column("IoU"),
         Column("detector", "text"),
         Column("next best", "text"),
@@ -157,6 +160,7 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
                 str(row["unit"]),
                 row["label"] or ("dead" if row["dead"] else "none"),
                 row["category"] or "",
+                *_mask_cell(masks, row["label"], row["category"]),
                 iou_text(row["iou"], min_iou),
                 "yes" if row["detector"] else "no",
                 ", ".join(others[:RUNNERS_UP]),
@@ -167,7 +171,42 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
     title = (
         f"{layer} at {quantile:g}: {len(shown)} of {counted(len(rows), 'units')}, best first; detector: an IoU {words}"
     )
-    return TextTable(columns, cells, title)
+    return TextTable(columns, cells, title, [] if masks is None else [masks.sentence])
+
+
+def _mask_cell(masks: MachineMasks | None, concept: str | None, category: str | None) -> list[str]:
+    """Return the cell of a label: empty for one that does not rest on a mask of the segmenter."""
+    if masks is None:
+        return []
+    note = masks.note(concept, category)
+    return ["" if note is None else note.short]
+
+
+def mask_agreement(masks: MachineMasks) -> TextTable:
+    """Return the agreement of the masks of a segmenter with human masks, concept by concept.
+
+    Parameters
+    ----------
+    masks
+        Of a data set, as `netdissect.segment_dataset` returns them.
+    """
+    numbers = ("IoU", "95 % CI", "IoU where labeled", "images", "both", "machine", "human")
+    columns = [Column("concept", "text", key=True), Column("category", "text"), *map(Column, numbers)]
+    agreement = masks.agreement
+    rows = [
+        [
+            row.concept, row.category, f"{row.iou:.3f}", f"{row.iou_ci_low:.3f} to {row.iou_ci_high:.3f}",
+            f"{row.labeled_iou:.3f}",
+            *(f"{count:,}" for count in (row.images, row.intersection, row.machine_pixels, row.human_pixels)),
+        ]
+        for row in (() if agreement is None else agreement.concepts)
+    ]  # fmt: skip
+    notes = [masks.sentence]
+    for title, names in () if agreement is None else (
+        ("only in human masks", agreement.only_human), ("only labels of the segmenter", agreement.only_machine)
+    ):  # fmt: skip
+        notes += [f"{title}: {', '.join(names)}"] if names else []
+    return TextTable(columns, rows, notes=notes)
 
 
 def _r2_of_units(result: Result, layer: str, quantile: float) -> dict[str, dict[int, float | None]]:
@@ -190,7 +229,7 @@ def concepts(result: Result, quantile: float | None = None) -> TextTable:
     quantile
         None: the run's first.
     """
-    quantile = run_quantile(result, quantile)
+    quantile, masks = run_quantile(result, quantile), result.info.data.masks
     detected = {
         name: {row["concept"]: row["units"] for row in detected_concepts(result, name, quantile, min_iou).to_dicts()}
         for name, min_iou in ((name, run_min_iou(result, name)) for name in result.layers)
@@ -203,6 +242,7 @@ def concepts(result: Result, quantile: float | None = None) -> TextTable:
         Column("category", "text", styles=category_colors(result.info.data.categories)),
         *map(Column, ("images", "pixels")),
         *(Column(f"attainable IoU at {each:g}") for each in attainable.values()),
+        *([] if masks is None else [Column("mask", "text")]),
         *map(Column, result.layers),
     ]
     rows = [
@@ -212,6 +252,7 @@ def concepts(result: Result, quantile: float | None = None) -> TextTable:
             f"{row['images']:,}",
             f"{row['pixel_share']:.2%}",
             *(f"{row[name]:.3f}" for name in attainable),
+            *_mask_cell(masks, row["concept"], row["category"]),
             *(str(len(detected[name].get(row["concept"], ()))) for name in result.layers),
         ]
         for row in result.concepts.sort("pixel_share", descending=True).iter_rows(named=True)

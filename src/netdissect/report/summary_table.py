@@ -70,7 +70,8 @@ class SummaryTable:
     def _notes(self, hidden: int) -> list[str]:
         show = f"netdissect show {run_name(self.result)}"
         more = [f"... {counted(hidden, 'more layers')}: {show} --layers"] if hidden else []
-        warnings = layout_notes(self.result)
+        masks = self.result.info.data.masks
+        warnings = [*([] if masks is None else [masks.sentence]), *layout_notes(self.result)]
         rest = [f"... {counted(len(warnings) - 1, 'more notes')}: {show} --statistics"] if len(warnings) > 1 else []
         return [*more, *warnings[:1], *rest]
 

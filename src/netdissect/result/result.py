@@ -19,6 +19,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from netdissect.close_matches import did_you_mean
+from netdissect.concepts.machine_masks import MachineMasks
 from netdissect.config import BASIS_OF, BackendName, DissectConfig, Interpolation, NetworkSource, Rule, one_or_more
 from netdissect.counted import counted
 from netdissect.errors import ResultError
@@ -56,6 +57,9 @@ class DataInfo(_Info):
     chosen_in_python: bool = Field(
         False,
         description="Whether Python code chose its images, so that the configuration does not describe the choice.",
+    )
+    masks: MachineMasks | None = Field(
+        None, description="The segmenter whose masks are its labels, and their agreement with human ones; None: people."
     )
 
 

@@ -18,9 +18,14 @@ from .load_trained import open_network as open_network
 from .load_trained import trained_network as trained_network
 from .scene_net import TrainConfig as TrainConfig
 from .scene_net import load_trained as load_trained
+from .segmentation_net import SegmenterTrainConfig as SegmenterTrainConfig
+from .segmentation_net import save_segmenter as save_segmenter
 from .task_images import TaskImages as TaskImages
 from .task_images import folder_images as folder_images
 from .task_images import synthetic_images as synthetic_images
+from .train_segmenter import dataset_maps as dataset_maps
+from .train_segmenter import train_on_maps as train_on_maps
+from .train_segmenter import train_segmenter as train_segmenter
 from .workspace import SCALES as SCALES
 from .workspace import Scale as Scale
 from .workspace import Workspace as Workspace

@@ -1,6 +1,6 @@
 """Build one data set from several sources: the common code behind ``netdissect concepts build``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from netdissect.concepts.build.sample import Sample
@@ -17,6 +17,7 @@ def build_dataset(
     sources: Sequence[ConceptSource],
     options: WriteOptions | None = None,
     *,
+    files: Mapping[str, str] | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: ShowProgress = None,
@@ -30,7 +31,7 @@ def build_dataset(
     options
         Sizes, resizing, colors, and which labels are merged and dropped. None: 224 pixels as published, without
         colors, and no label is dropped.
-    overwrite, workers, progress
+    files, overwrite, workers, progress
         See `write_dataset`.
 
     Returns
@@ -83,6 +84,7 @@ def build_dataset(
         options,
         about={"sources": descriptions},
         sources=texts,
+        files=files,
         overwrite=overwrite,
         workers=workers,
         progress=progress,

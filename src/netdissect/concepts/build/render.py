@@ -131,7 +131,7 @@ def _check_channel(channel: Channel, by: int, source_image: Upright, sample: Sam
     if channel.values.dtype.kind not in "iub":
         raise SourceError(f"{origin} holds {channel.values.dtype} values. Expected whole numbers; convert them first.")
     size = (source_image.image.height, source_image.image.width)
-    if channel.values.shape != (size[::-1] if by in SIDEWAYS else size):
+    if not channel.own_grid and channel.values.shape != (size[::-1] if by in SIDEWAYS else size):
         raise SourceError(_unequal(origin, channel, by, size, sample))
     unknown = [value for value in distinct(channel.values) if value and value not in channel.names]
     if unknown:
@@ -200,7 +200,7 @@ def _write(
     for folder in (folders.images, folders.drafts):
         (folder / sample.name).parent.mkdir(parents=True, exist_ok=True)
     for category, channels in labels.items():
-        names, local = _localize(category, channels, _Fitting(frame, inside, options.map_size))
+        names, local = _localize(category, channels, _Fitting(frame, inside, options.map_size, (height, width)))
         if not names:
             continue
         files = _map_paths(f"{sample.name}_{category}", len(local.label_channels))
@@ -219,9 +219,12 @@ class _Fitting:
     frame: CropBox
     inside: npt.NDArray[np.bool_] | None
     size: int
+    image: tuple[int, int]
 
     def values(self, channel: Channel) -> PixelValues:
-        return channel.values if isinstance(channel, _Fitted) else self.frame.values(channel.values, self.size)
+        if isinstance(channel, _Fitted):
+            return channel.values
+        return self.frame.values(channel.values, self.size, self.image)
 
     def held(self, values: PixelValues) -> list[int]:
         return distinct(values if self.inside is None else values[self.inside])

@@ -29,7 +29,7 @@ class Channel:
     Attributes
     ----------
     values
-        Integers (H, W), of the image's height and width as stored or upright; see `orientation`.
+        Integers (H, W), of the image's height and width as stored or upright; see `orientation` and `own_grid`.
     names
         Raw concept name of each value; an empty name means unlabeled. 0 is unlabeled unless it has a name. Any
         other value without a name is an error.
@@ -38,12 +38,15 @@ class Channel:
     orientation
         EXIF orientation of `values`. None: that of the image, because label maps belong to the stored pixels; both
         are turned together. 1: drawn on the upright image, as annotation tools do.
+    own_grid
+        Whether the values have another height and width than the image, which they cover evenly.
     """
 
     values: PixelValues
     names: Mapping[int, str]
     origin: str = ""
     orientation: int | None = None
+    own_grid: bool = False
 
 
 LabelsByCategory = Mapping[str, Sequence[Channel | str]]

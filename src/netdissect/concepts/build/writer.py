@@ -66,6 +66,7 @@ def write_dataset(
     *,
     about: Mapping[str, object] | None = None,
     sources: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: ShowProgress = None,
@@ -84,6 +85,8 @@ def write_dataset(
         Description of the origin, for ``build.json``; JSON values.
     sources
         Specifications of the sources by the first folder of their samples' names; each must have a label.
+    files
+        Content of further files of the data set, by name.
     overwrite
         Replace a finished data set at `out`. Nothing else is ever replaced.
     workers
@@ -126,6 +129,8 @@ def write_dataset(
         write_tables(carried, folder / "set", vocabulary, options)
         facts = {"images": len(carried), "turned_upright": turned}
         _write_notes(folder / "set", facts, vocabulary, options, about or {})
+        for name, content in (files or {}).items():
+            (folder / "set" / name).write_text(content, encoding="utf-8")
         publish(folder / "set", out, overwrite=overwrite)
     return out
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from netdissect.concepts import ConceptData
+from netdissect.concepts.machine_masks import read_machine_masks
 from netdissect.config import DissectConfig, Progress
 from netdissect.dissect.cost_plan import cells_of, field_of
 from netdissect.dissect.forward import DissectionInputs
@@ -52,7 +53,7 @@ def data_info(data: ConceptData, progress: Progress | None = None) -> DataInfo:
     """Describe a data set; its digest identifies images and labels."""
     return DataInfo(
         root=str(data.root.resolve()), digest=data.find_digest(progress), categories=data.categories,
-        images=len(data.rows), chosen_in_python=data.subset is None,
+        images=len(data.rows), chosen_in_python=data.subset is None, masks=read_machine_masks(data.root),
     )  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def run_identity(info: RunInfo) -> dict[str, Any]:
     """Return what determines a result, as JSON values, without the paths of data and weights."""
     return {
         "network": info.network.model_dump(mode="json", exclude={"source"}),
-        "data": info.data.model_dump(mode="json", exclude={"root"}),
+        "data": info.data.model_dump(mode="json", exclude={"root", "masks"}),
         "layers": [layer.model_dump(mode="json") for layer in info.layers],
         "config": info.config.model_dump(mode="json"),
     }

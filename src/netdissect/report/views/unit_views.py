@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from netdissect.concepts.machine_masks import MaskNote
 from netdissect.plots.overlap import REGION_COLORS
 from netdissect.report import urls
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, known
@@ -60,6 +61,8 @@ class UnitView:
         The next best concepts.
     top_images
         Sorted by maximum activation.
+    mask
+        Where the masks of its label are from; None: from people, or computed.
     """
 
     url: str
@@ -76,6 +79,7 @@ class UnitView:
     statistics: Mapping[str, Any]
     runners_up: tuple[RunnerUp, ...]
     top_images: tuple[MaskedImage, ...]
+    mask: MaskNote | None = None
 
     @property
     def overlap(self) -> Mapping[str, int]:
@@ -225,6 +229,7 @@ def _state(dead: bool, detector: bool) -> str:
 def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> UnitView:
     """Return the view of one unit with at most `images` of its top images."""
     row, run = tables.units[unit], tables.run
+    masks = run.result.info.data.masks
     scores = tables.scores.get(unit, [])
     own = next((score for score in scores if score["concept"] == row["label"]), None)
     others = [score for score in scores if score["concept"] != row["label"]][:RUNNERS_UP]
@@ -238,6 +243,7 @@ def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> Unit
         statistics=known(tables.unit_statistics.get(unit)),
         runners_up=tuple(RunnerUp(score["concept"], score["category"], score["iou"]) for score in others),
         top_images=() if row["dead"] else top_images(tables, unit, images),
+        mask=None if masks is None else masks.note(row["label"], row["category"]),
     )
 
 

@@ -1,0 +1,1 @@
+"""Adapters of segmenters: one module a library or format, each with ``load(spec, name, options) -> Segmenter``."""

@@ -1,0 +1,181 @@
+"""A small segmenter: its layers, and the file of a trained one.
+
+    SegmenterTrainConfig -> SegmentationNet -> train_segmenter.train_on_maps -> TrainedSegmenter -> .safetensors
+
+The network is a small U-Net: convolutions that halve the resolution, and as many that double it again and see the
+finer features of the same resolution. Its scores have half the resolution of the image, as label maps have. Each
+category is a head of its own, because a pixel has an object, a part, a material and a texture at once.
+
+Architecture: Ronneberger, Fischer and Brox 2015 :cite:p:`ronneberger2015unet`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from netdissect.config_fields import Option
+from netdissect.errors import CheckpointError
+from netdissect.result.files import write_whole
+from netdissect.training.scene_net import TrainConfig
+
+KIND = "segmenter"
+"""Key of the metadata of its files; its value is the training configuration."""
+
+
+class SegmenterTrainConfig(TrainConfig):
+    """How a segmenter is built and trained."""
+
+    size: Annotated[int, Option("--input-size")] = Field(96, ge=32, le=1024, description="Pixels of the square images.")
+    num_images: int = Field(4_000, ge=1, description="Training images, at most.")
+    held_out: int = Field(400, ge=1, description="Images held out to measure the error.")
+    units: tuple[int, ...] = Field((24, 48, 96), min_length=2, description="Of each resolution, the finest first.")
+    steps: int = Field(700, ge=1, description="Optimizer steps.")
+    batch_size: Annotated[int, Option("--train-batch-size")] = Field(24, ge=1, description="Images in a step.")
+    learning_rate: float = Field(4e-3, gt=0, description="Peak of the one-cycle schedule.")
+    ignore_unlabeled: bool = Field(
+        False, description="Whether unlabeled pixels say nothing; otherwise they teach where no label belongs."
+    )
+
+
+@dataclass(frozen=True)
+class TrainedSegmenter:
+    """A trained segmenter.
+
+    Attributes
+    ----------
+    module
+        In evaluation mode.
+    train_config
+        What made it.
+    heads
+        Names of the labels of each category, which is a head of the network; before them each head has a class for
+        unlabeled pixels.
+    heldout_iou
+        IoU of each label with the true masks of the held-out images, by category and name; None: it does not occur
+        there and was not predicted.
+    seconds
+        Wall time of the training.
+    """
+
+    module: "SegmentationNet"
+    train_config: SegmenterTrainConfig
+    heads: Mapping[str, tuple[str, ...]]
+    heldout_iou: Mapping[str, Mapping[str, float | None]]
+    seconds: float
+
+
+class SegmentationNet(nn.Module):
+    """A small U-Net.
+
+    Parameters
+    ----------
+    units
+        Of each resolution, from half of the image on; each is half the one before.
+    classes
+        Number of scores.
+    seed
+        Of the weights; the global generator is not changed.
+    """
+
+    def __init__(self, units: tuple[int, ...], classes: int, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.down = nn.ModuleList(
+                nn.Sequential(_block(before, after, 2), _block(after, after, 1))
+                for before, after in pairwise((3, *units))
+            )
+            self.up = nn.ModuleList(_block(coarse + fine, fine, 1) for fine, coarse in pairwise(units))
+            self.scores = nn.Conv2d(units[0], classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return scores (B, classes, H / 2, W / 2) of normalized images (B, 3, H, W)."""
+        seen: list[Tensor] = []
+        for down in self.down:
+            seen.append(down(seen[-1] if seen else images))
+        found = seen.pop()
+        for up in reversed(self.up):
+            fine = seen.pop()
+            found = up(torch.cat([interpolate(found, fine.shape[2:], mode="bilinear", align_corners=False), fine], 1))
+        scores: Tensor = self.scores(found)
+        return scores
+
+
+def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+def class_count(heads: Mapping[str, tuple[str, ...]]) -> int:
+    """Return the number of scores: the labels of each head and its class for unlabeled pixels.
+
+    >>> class_count({"object": ("car", "tree"), "part": ("wheel",)})
+    5
+    """
+    return sum(1 + len(names) for names in heads.values())
+
+
+def save_segmenter(trained: TrainedSegmenter, path: str | Path) -> Path:
+    """Write weights, configuration, labels and held-out error as one ``.safetensors`` file."""
+    path = Path(path)
+    metadata = {
+        KIND: trained.train_config.model_dump_json(),
+        "heads": json.dumps(dict(trained.heads)),
+        "heldout_iou": json.dumps({category: dict(ious) for category, ious in trained.heldout_iou.items()}),
+        "seconds": json.dumps(trained.seconds),
+    }
+    weights = {name: value.contiguous() for name, value in trained.module.state_dict().items()}
+    content = safetensors.torch.save(weights, metadata=metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda file: file.write(content))
+    return path
+
+
+def load_trained_segmenter(path: str | Path) -> TrainedSegmenter:
+    """Read what `save_segmenter` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or was not written by `save_segmenter`.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        train_config = SegmenterTrainConfig.model_validate_json(metadata[KIND])
+        heads = {str(category): tuple(map(str, names)) for category, names in json.loads(metadata["heads"]).items()}
+        module = SegmentationNet(train_config.units, class_count(heads)).eval()
+        module.load_state_dict(weights)
+        ious = json.loads(metadata["heldout_iou"])
+        return TrainedSegmenter(module, train_config, heads, ious, json.loads(metadata["seconds"]))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} does not exist. Expected a segmenter that netdissect trained "
+            f"(netdissect.training.train_segmenter)."
+        ) from None
+    except (
+        AttributeError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        OSError,
+        safetensors.SafetensorError,
+    ) as error:
+        raise CheckpointError(
+            f"{path} is no segmenter that netdissect trained ({type(error).__name__}: {error}). Train it again, or "
+            f"name "
+            "a segmenter of another kind."
+        ) from error
