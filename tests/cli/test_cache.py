@@ -93,7 +93,9 @@ def test_clearing_a_kind_deletes_and_names_its_files_alone(listed: Callable[...,
 def test_an_unknown_kind_is_refused_and_an_empty_cache_is_said(netdissect: Callable[..., Any], kept: Path) -> None:
     refused = netdissect("cache", "clear", "--kind", "picture", "--cache-folder", kept)
     assert refused.code == 2
-    assert "--kind cannot be 'picture'. Expected one of labels, images, digests, graphs, loops." in refused.err
+    assert (
+        "--kind cannot be 'picture'. Expected one of labels, images, digests, graphs, embeddings, loops." in refused.err
+    )
     assert netdissect("cache", "clear", "--cache-folder", kept).out.startswith("Deleted:")
     assert "Nothing was there to delete: " in netdissect("cache", "clear", "--cache-folder", kept).out
     netdissect("cache", "clear", "--kind", "loops")

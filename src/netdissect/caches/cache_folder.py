@@ -22,7 +22,7 @@ from netdissect.paths import check_regular
 
 DAY = 24 * 60 * 60.0
 PART = ".part"
-KindName = Literal["labels", "images", "digests", "graphs", "loops"]
+KindName = Literal["labels", "images", "digests", "graphs", "embeddings", "loops"]
 OTHER_FOLDER = (
     "Name a cache folder of your own (--cache-folder, in Python Execution.cache_folder), or run without one "
     "(--cache-folder none)."
@@ -77,7 +77,8 @@ LABELS = CacheKind("labels", "label maps, packed", "labels-*.zip", 4 * 2**30, 10
 IMAGES = CacheKind("images", "decoded, resized images", "images-*.bin", 10 * 10**9, 10_000)
 DIGESTS = CacheKind("digests", "digests of the files of data sets", "digests-*.txt", 2**20, 100)
 GRAPHS = CacheKind("graphs", "networks exported for ONNX Runtime and OpenVINO", "graph-*.onnx", 4 * 2**30, 10_000)
-KINDS = (LABELS, IMAGES, DIGESTS, GRAPHS)
+EMBEDDINGS = CacheKind("embeddings", "embeddings of images", "embeddings-*.npy", 4 * 2**30, 10_000)
+KINDS = (LABELS, IMAGES, DIGESTS, GRAPHS, EMBEDDINGS)
 
 
 def is_readable(path: Path, instead: str) -> bool:

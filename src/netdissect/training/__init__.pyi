@@ -26,6 +26,9 @@ from .task_images import synthetic_images as synthetic_images
 from .train_segmenter import dataset_maps as dataset_maps
 from .train_segmenter import train_on_maps as train_on_maps
 from .train_segmenter import train_segmenter as train_segmenter
+from .two_towers.train_two_tower import train_two_tower as train_two_tower
+from .two_towers.two_tower import load_two_tower as load_two_tower
+from .two_towers.two_tower import save_two_tower as save_two_tower
 from .workspace import SCALES as SCALES
 from .workspace import Scale as Scale
 from .workspace import Workspace as Workspace

@@ -1,0 +1,145 @@
+"""Where the embeddings of a run's images and of words come from: a model, its spec, files or arrays."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.concepts import ConceptData
+from netdissect.config import Progress
+from netdissect.dissect.reload import data_of
+from netdissect.errors import ConfigError, ShapeError
+from netdissect.evaluation.open_vocabulary.embed import embed_images, embed_words
+from netdissect.evaluation.open_vocabulary.embedding_files import Floats, read_embeddings, unit_vectors
+from netdissect.evaluation.open_vocabulary.embedding_model import (
+    EmbeddingModel,
+    check_model,
+    embedding_files,
+    load_embedding_model,
+)
+from netdissect.evaluation.open_vocabulary.similarity import WordSpace
+from netdissect.result import Result
+
+Embeddings = EmbeddingModel | str | Path | tuple[npt.ArrayLike, npt.ArrayLike]
+"""A model, a spec, or embeddings of images and of words."""
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingSource:
+    """Embeddings as a user gave them.
+
+    Attributes
+    ----------
+    given
+        A model, a spec of `netdissect.evaluation.open_vocabulary.embedding_model`, the spec of files of
+        `netdissect.evaluation.open_vocabulary.embedding_files`, or a pair of arrays: images and words.
+    batch_size
+        Images or words that a model embeds at a time.
+    device
+        Of a model of transformers.
+    cache_folder
+        Where a model's embeddings of images stay; None: they are computed each time.
+    """
+
+    given: Embeddings
+    batch_size: int = 32
+    device: str = "auto"
+    cache_folder: Path | None = None
+
+    @cached_property
+    def model(self) -> EmbeddingModel | None:
+        """What embeds; None: the embeddings themselves were given.
+
+        Raises
+        ------
+        NetdissectError
+            If it cannot be loaded.
+        """
+        if isinstance(self.given, tuple) or self._files is not None:
+            return None
+        if isinstance(self.given, str | Path):
+            return load_embedding_model(str(self.given), self.device)
+        return check_model(self.given, "embeddings")
+
+    def space(
+        self,
+        result: Result,
+        words: tuple[str, ...],
+        data_root: ConceptData | str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> WordSpace:
+        """Return the embeddings of a run's images and of words, of length 1.
+
+        Parameters
+        ----------
+        result, data_root
+            The run and its data set.
+        words
+            The words, in the order of embeddings that were given.
+        progress
+            Receives images and words that are embedded.
+
+        Raises
+        ------
+        NetdissectError
+            If they cannot be had, are of another count or width, or hold NaN or zero vectors.
+        """
+        if self.model is not None:
+            of_words = self.embed(words, progress)  # first: it takes less, and a word may have no embedding
+            of_images = embed_images(
+                self.model, data_of(result.info, data_root), self.batch_size, self.cache_folder, progress
+            )
+        else:
+            of_images, of_words = self._arrays
+        return word_space(of_images, of_words, result.info.data.images, len(words))
+
+    def embed(self, words: tuple[str, ...], progress: Progress | None = None) -> Floats:
+        """Embed words by the model.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, or a word has no embedding.
+        """
+        if self.model is None:
+            raise ConfigError(
+                "these embeddings are fixed: no other word can be embedded. Expected a model, such as "
+                "transformers:NAME, in "
+                "place of its embeddings."
+            )
+        return embed_words(self.model, words, self.batch_size, progress)
+
+    @cached_property
+    def _files(self) -> tuple[Path, ...] | None:
+        return embedding_files(str(self.given)) if isinstance(self.given, str | Path) else None
+
+    @property
+    def _arrays(self) -> tuple[Floats, Floats]:
+        if self._files is not None:
+            return read_embeddings(self._files)
+        if not isinstance(self.given, tuple) or len(self.given) != 2:
+            raise ConfigError("embeddings are no pair of arrays. Expected those of the images and those of the words.")
+        images, words = self.given
+        return np.asarray(images), np.asarray(words)
+
+
+def word_space(images: npt.ArrayLike, words: npt.ArrayLike, num_images: int, num_words: int) -> WordSpace:
+    """Check embeddings and divide them by their lengths.
+
+    Raises
+    ------
+    ShapeError
+        If they are of another count, of two widths, or hold NaN or zero vectors.
+    """
+    of_images = unit_vectors(images, num_images, "the embeddings of images", "image")
+    of_words = unit_vectors(words, num_words, "the embeddings of words", "word")
+    if of_images.shape[1] != of_words.shape[1]:
+        raise ShapeError(
+            f"the embeddings of images have {of_images.shape[1]} numbers each and those of words {of_words.shape[1]}. "
+            "Expected "
+            "both from one model, which embeds them in one space."
+        )
+    kind = np.result_type(of_images, of_words)
+    return WordSpace(of_images.astype(kind), of_words.astype(kind))
