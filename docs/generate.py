@@ -26,6 +26,7 @@ from netdissect import config, keywords
 from netdissect.cli.app import app
 from netdissect.compose_config import ComposeConfig
 from netdissect.config_fields import Leaf, leaves, summary
+from netdissect.evaluation.evaluate_config import EvaluateConfig
 from netdissect.experiments import functions
 from netdissect.experiments.make_function import Parameter, experiment_parameters
 from netdissect.experiments.registry import REGISTRY, load_experiment
@@ -140,6 +141,7 @@ def configuration() -> str:
         config.RunRequest,
         ComposeConfig,
         SegmentConfig,
+        EvaluateConfig,
         config.DissectConfig, config.Protocol, config.StatisticsConfig, config.Assumed, config.Execution,
         config.NetworkSource, *_below(RunInfo),
     )  # fmt: skip
@@ -454,15 +456,23 @@ def segment_options() -> str:
     return _typed_dict_source("Options of segmentations", "SegmentOptions", "Keywords of `netdissect.segment`.", found)
 
 
+def evaluate_options() -> str:
+    """Return the module from which type checkers and editors read the options of scores of labels."""
+    found = {leaf.keyword: leaf for leaf in leaves(EvaluateConfig)}
+    meaning = "Keywords of `netdissect.evaluate` and `netdissect.sanity_checks`."
+    return _typed_dict_source("Options of scores of labels", "EvaluateOptions", meaning, found)
+
+
 def _typed_dict_source(title: str, name: str, meaning: str, found: Mapping[str, Leaf]) -> str:
     fields = "\n".join(
         f"    {keyword}: {option_type(leaf.field.annotation)}\n" + _attribute_docstring(leaf.field.description or "")
         for keyword, leaf in found.items()
     )
     path = "from pathlib import Path\n" if "Path" in fields else ""
+    literal = "Literal, " if "Literal" in fields else ""
     return (
         f'"""{title} for type checkers and editors. Written by ``docs/generate.py``: do not edit."""\n\n'
-        f"from collections.abc import Sequence\n{path}from typing import Literal, TypedDict\n\n\n"
+        f"from collections.abc import Sequence\n{path}from typing import {literal}TypedDict\n\n\n"
         f'class {name}(TypedDict, total=False):\n    """{meaning}"""\n\n{fields}'
     )
 
@@ -478,5 +488,6 @@ if __name__ == "__main__":
         "dissect_options.py": dissect_options,
         "dissect/compose/compose_options.py": compose_options,
         "dissect/segment/segment_options.py": segment_options,
+        "evaluation/evaluate_options.py": evaluate_options,
     }.items():
         (SOURCE / path).write_text(module(), encoding="utf-8")

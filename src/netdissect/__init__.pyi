@@ -36,9 +36,13 @@ from .dissect.verify import repair as repair
 from .dissect.verify import verify_data as verify_data
 from .dissect.verify import verify_sample as verify_sample
 from .errors import NetdissectError as NetdissectError
+from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.evaluate_config import EvaluateConfig as EvaluateConfig
+from .evaluation.evaluated_labels import Evaluation as Evaluation
 from .evaluation.label_files import own_labels as own_labels
 from .evaluation.label_files import read_label_file as read_label_file
 from .evaluation.label_files import write_label_file as write_label_file
+from .evaluation.sanity_checks import sanity_checks as sanity_checks
 from .explorer.server import serve as serve
 from .models import Generator as Generator
 from .models import Network as Network
@@ -48,6 +52,7 @@ from .models import as_network as as_network
 from .models import list_layers as list_layers
 from .models import load_network as load_network
 from .report import console_tables as console_tables
+from .report import evaluation_tables as evaluation_tables
 from .report import formula_tables as formula_tables
 from .report import report as report
 from .report import show_unit as show_unit

@@ -10,6 +10,7 @@ checks.py          netdissect diff, check, verify
 figure.py          netdissect figure ...
 experiment.py      netdissect experiment ...
 reproduce.py       netdissect reproduce
+evaluate/          netdissect evaluate
 demo.py            netdissect demo
 serve.py           netdissect serve
 console.py, progress.py                output and progress bars

@@ -27,6 +27,7 @@ from netdissect.cli import (
 )
 from netdissect.cli.cache import commands as cache
 from netdissect.cli.console import console
+from netdissect.cli.evaluate import commands as evaluate
 from netdissect.cli.interruption import spare_locks
 from netdissect.cli.process_tuning import tune_malloc, tune_openmp
 from netdissect.cli.segment import commands as segment
@@ -66,6 +67,7 @@ app.command("count")(results.count)
 app.command("export")(results.export)
 app.command("compose")(results.compose)
 app.command("segment")(segment.segment)
+app.command("evaluate")(evaluate.evaluate)
 app.command("report")(results.report)
 app.command("serve")(serve.serve)
 app.command("merge-shards")(merge_shards.merge)

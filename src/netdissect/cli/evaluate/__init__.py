@@ -1,0 +1,1 @@
+"""`netdissect evaluate`."""
