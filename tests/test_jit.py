@@ -18,7 +18,7 @@ def user_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     def refuse(_: object) -> None:
         raise PermissionError(13, "read-only")
 
-    monkeypatch.setattr(caching.InTreeCacheLocator, "ensure_cache_path", refuse)
+    monkeypatch.setattr(jit._InPackage, "ensure_cache_path", refuse)
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / "cache" / name)
     monkeypatch.setattr(jit.tempfile, "tempdir", str(tmp_path))
