@@ -50,8 +50,8 @@ def main() -> None:
     parser.add_argument("source")
     parser.add_argument("images", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--size", type=int, default=192)
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--background", action="store_true")
     asked = parser.parse_args()
     write = netdissect.WriteOptions(size=asked.size)
@@ -62,7 +62,7 @@ def main() -> None:
     if not weights.exists():
         data = ConceptData.open(asked.out / "train")
         config = SegmenterTrainConfig(
-            size=asked.size, steps=asked.steps, batch_size=8, held_out=HELD_OUT, units=(24, 48, 96, 128),
+            size=asked.size, steps=asked.steps, batch_size=8, held_out=HELD_OUT, units=(16, 32, 64, 64),
             ignore_unlabeled=not asked.background, precision="float32",
         )  # fmt: skip
         save_segmenter(train_on_maps(dataset_maps(data, range(len(data)), asked.size), config), weights)

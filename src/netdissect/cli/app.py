@@ -120,7 +120,7 @@ def main() -> None:
     spare_locks()
     tune_malloc()
     tune_openmp()
-    errors = Console(stderr=True, soft_wrap=True)
+    errors = Console(stderr=True, soft_wrap=True, emoji=False)  # python:factory:name is no emoji
     notes = logging.getLogger("netdissect")
     notes.setLevel(logging.INFO)
     notes.handlers[:] = [_LogPrinter(errors)]

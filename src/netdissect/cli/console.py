@@ -11,8 +11,8 @@ PIPED_WIDTH = 1_000_000  # of a file or pipe, which has no width: no line is wra
 
 def console() -> Console:
     """Return standard output, as wide as the terminal, or without a width."""
-    screen = Console()
-    return screen if screen.is_terminal else Console(width=PIPED_WIDTH)
+    screen = Console(emoji=False)  # a specification such as python:factory:name would become one
+    return screen if screen.is_terminal else Console(width=PIPED_WIDTH, emoji=False)
 
 
 def progress_bars() -> AbstractContextManager[Display]:

@@ -36,11 +36,11 @@ class SegmenterTrainConfig(TrainConfig):
     """How a segmenter is built and trained."""
 
     size: Annotated[int, Option("--input-size")] = Field(96, ge=32, le=1024, description="Pixels of the square images.")
-    num_images: int = Field(4_000, ge=1, description="Training images, at most.")
-    held_out: int = Field(400, ge=1, description="Images held out to measure the error.")
-    units: tuple[int, ...] = Field((24, 48, 96), min_length=2, description="Of each resolution, the finest first.")
-    steps: int = Field(700, ge=1, description="Optimizer steps.")
-    batch_size: Annotated[int, Option("--train-batch-size")] = Field(24, ge=1, description="Images in a step.")
+    num_images: int = Field(3_000, ge=1, description="Training images, at most.")
+    held_out: int = Field(300, ge=1, description="Images held out to measure the error.")
+    units: tuple[int, ...] = Field((16, 32, 64), min_length=2, description="Of each resolution, the finest first.")
+    steps: int = Field(600, ge=1, description="Optimizer steps.")
+    batch_size: Annotated[int, Option("--train-batch-size")] = Field(16, ge=1, description="Images in a step.")
     learning_rate: float = Field(4e-3, gt=0, description="Peak of the one-cycle schedule.")
     ignore_unlabeled: bool = Field(
         False, description="Whether unlabeled pixels say nothing; otherwise they teach where no label belongs."
