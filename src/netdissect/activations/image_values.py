@@ -135,5 +135,5 @@ def _mean(cells: Floats, means: Floats) -> None:
     for row in range(len(cells)):
         total = 0.0
         for value in cells[row]:
-            total += value
+            total += np.float64(value)
         means[row] = total / cells.shape[1]
