@@ -18,7 +18,6 @@ import numpy.typing as npt
 import polars as pl
 
 import netdissect
-from benchmarks.planted import PlantedUnit, planted_counts, planted_dataset, planted_network
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig, nearby_quantiles
 from netdissect.scoring import ImageIntersections, ImageLabelCounts
@@ -30,6 +29,7 @@ from netdissect.scoring.statistics.bootstrap import (
     interval_of_counts,
 )
 from netdissect.scoring.statistics.jackknife import InfluenceMoments, iou_interval
+from netdissect.synthetic.planted import PlantedUnit, planted_counts, planted_dataset, planted_network
 
 Floats = npt.NDArray[np.float64]
 LEAST_IMAGES = 50

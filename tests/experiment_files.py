@@ -40,6 +40,7 @@ def write_files(root):
     labeled_images.write_classes(root / "classes", count=14, side=64)
     (root / "names.txt").write_text("blue\ngreen\nred\n")
     (root / "ratings.csv").write_text(RATINGS)
+    (root / "labels.csv").write_text("unit,label\n0,sky\n1,nothing at all\n2,Grass\n")
     (root / "factories_of_experiments.py").write_text(FACTORIES)
     shown = folder_images(root / "classes", 64)
     for task in ("rotation", "random"):

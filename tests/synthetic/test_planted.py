@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from benchmarks.planted import (
+from PIL import Image
+
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig, Protocol
+from netdissect.dissect import dissect
+from netdissect.errors import ConceptsError, ConfigError
+from netdissect.synthetic.planted import (
     CODES,
     LAYER,
     OBJECTS,
@@ -13,12 +19,6 @@ from benchmarks.planted import (
     planted_dataset,
     planted_network,
 )
-from PIL import Image
-
-from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, Protocol
-from netdissect.dissect import dissect
-from netdissect.errors import ConceptsError, ConfigError
 
 SIZE = 64
 UNITS = (

@@ -6,6 +6,7 @@ from .functions import compare as compare
 from .functions import depth as depth
 from .functions import dropout as dropout
 from .functions import formulas as formulas
+from .functions import labelers as labelers
 from .functions import layer_profile as layer_profile
 from .functions import linear_probe as linear_probe
 from .functions import rater_agreement as rater_agreement

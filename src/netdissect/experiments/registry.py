@@ -63,6 +63,9 @@ REGISTRY: dict[str, Entry] = {
     "formulas": Entry(
         "formulas.experiment:FORMULAS", "Find formulas of concepts, and what they gain on held-out images, over depth."
     ),
+    "labelers": Entry(
+        "labelers.experiment:LABELERS", "Compare how well labels of several methods predict units on held-out images."
+    ),
     "ablate": Entry("ablate.experiment:ABLATE", "Ablate units alone and in sets, and measure the loss of accuracy."),
 }
 """Name of the command -> experiment, in the order of the paper."""

@@ -3,13 +3,13 @@
 import numpy as np
 import polars as pl
 import torch
-from benchmarks.planted import CODES, _read, planted_dataset
 from torch import nn
 
 import netdissect
 from netdissect.concepts import ConceptData, Size
 from netdissect.models import Network, Preprocessing
 from netdissect.scoring.formulas import Formula
+from netdissect.synthetic.planted import CODES, _read, planted_dataset
 
 SIZE = 64
 PLANTED = (

@@ -200,6 +200,8 @@ class UnitSearches:
         return {
             "selected_formula": formula.text(self.names),
             "selected_length": len(formula),
+            "selected_label_ids": list(formula.label_ids),
+            "selected_operators": list(formula.operators),
             "selection_iou": best.iou,
             "heldout_iou": scored.iou,
             "selected_concept": concept.text(self.names),

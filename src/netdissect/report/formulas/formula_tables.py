@@ -17,6 +17,8 @@ from netdissect.result.summary import headline
 from netdissect.scoring.number_text import p_text
 
 FormulaForm = Literal["formulas-csv", "formulas-json"]
+LISTS = ("label_ids", "operators", "selected_label_ids", "selected_operators")
+"""Columns of lists, which a CSV file holds with spaces between."""
 
 
 def formula_layers(result: Result, formulas: Formulas) -> TextTable:
@@ -145,7 +147,7 @@ def write_formulas(result: Result, formulas: Formulas, path: str | Path, form: F
     if form == "formulas-json":
         text = json.dumps(formulas_json(result, formulas), indent=2)
     else:
-        lists = (pl.col(name).cast(pl.List(pl.String)).list.join(" ") for name in ("label_ids", "operators"))
+        lists = (pl.col(name).cast(pl.List(pl.String)).list.join(" ") for name in LISTS)
         text = escaped_frame(formulas.units.with_columns(lists)).write_csv()
     with writing(path, "Free space or name another file."):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -57,6 +57,8 @@ FORMULAS: Schema = {
     "run_iou": pl.Float64(),
     "selected_formula": pl.String(),
     "selected_length": pl.Int32(),
+    "selected_label_ids": pl.List(pl.Int32()),
+    "selected_operators": pl.List(pl.String()),
     "selection_iou": pl.Float64(),
     "heldout_iou": pl.Float64(),
     "selected_concept": pl.String(),

@@ -89,6 +89,11 @@ class PlantedUnit:
         return max(map(abs, self.shift)) + self.blur
 
     @property
+    def concepts(self) -> frozenset[str]:
+        """The concepts on which it fires."""
+        return frozenset(name for name, lot in self.sources if lot > 0)
+
+    @property
     def sources(self) -> tuple[tuple[str, int], ...]:
         """Each concept, and the lot below which its cells count."""
         first = (self.concept, round(self.keep * LOTS))
@@ -96,7 +101,7 @@ class PlantedUnit:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class PlantedCounts:
     """Pixels of label maps, counted over a data set, and their IoU."""
 
     intersection: int
@@ -286,7 +291,7 @@ def _gate(units: Sequence[PlantedUnit]) -> nn.Sequential:
     return nn.Sequential(gate, nn.ReLU())
 
 
-def planted_counts(data: ConceptData, unit: PlantedUnit, concept: str, quantile: float = 0.005) -> Counts:
+def planted_counts(data: ConceptData, unit: PlantedUnit, concept: str, quantile: float = 0.005) -> PlantedCounts:
     """Count what a dissection of the unit must find, by set operations on label cells, without a network.
 
     Parameters
@@ -313,12 +318,12 @@ def planted_counts(data: ConceptData, unit: PlantedUnit, concept: str, quantile:
     for row, mask in enumerate(values > above):
         labels = data.labels(row)
         present = np.unique(np.concatenate([labels.label_channels.ravel(), labels.image_level]))
-        bears = (labels.label_channels == number).any(axis=0) | (number in labels.image_level)
-        intersection += int((mask & bears).sum())
-        concept_pixels += int(bears.sum())
+        has_label = (labels.label_channels == number).any(axis=0) | (number in labels.image_level)
+        intersection += int((mask & has_label).sum())
+        concept_pixels += int(has_label.sum())
         if (data.category_of[present[present > 0]] == category).any():
             activation += int(mask.sum())
-    return Counts(intersection, activation, concept_pixels)
+    return PlantedCounts(intersection, activation, concept_pixels)
 
 
 def _unspell(path: Path) -> Cells:

@@ -1,0 +1,1 @@
+"""Labels of several methods, by how well they simulate units."""

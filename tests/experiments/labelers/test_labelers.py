@@ -1,0 +1,112 @@
+"""Labelers: planted units have a known answer, and a table decides in each direction."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from netdissect.config import DissectConfig, Protocol, StatisticsConfig
+from netdissect.experiments.labelers.experiment import LabelersConfig, conclude, labelers
+from netdissect.experiments.labelers.labeled_network import CORRELATION, FORMULA, LINEAR, RANDOM, LabeledNetwork
+from netdissect.experiments.labelers.labeler_tables import IOU
+from netdissect.experiments.labelers.simulations import SimulatedImages
+from netdissect.result import load_result
+from netdissect.synthetic.planted import LAYER, PlantedUnit, planted_dataset, planted_network
+
+CONFIG = LabelersConfig(dissect=DissectConfig(layers=("conv5",)))
+NUMBERS = ("correlation", "difference", "recovered")
+
+
+def row(labeler, correlation, difference=None, layer=None, units=40):
+    """Return a row of the table; intervals reach 0.01 to both sides."""
+    found = {"network": "net", "layer": layer, "labeler": labeler, "units": units}
+    for name, value in zip(NUMBERS, (correlation, difference, None), strict=True):
+        ends = (None, None) if value is None else (value - 0.01, value + 0.01)
+        found |= {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
+    return found
+
+
+def table(*rows):
+    numbers = [f"{name}{end}" for name in NUMBERS for end in ("", "_low", "_high")]
+    return pl.DataFrame(list(rows), schema_overrides=dict.fromkeys(numbers, pl.Float64) | {"layer": pl.String})
+
+
+@pytest.mark.parametrize(
+    ("difference", "outcome"), [(0.2, "agrees"), (-0.2, "disagrees"), (0.005, "inconclusive"), (-0.005, "inconclusive")]
+)
+def test_the_difference_of_linear_explanations_from_iou_labels_decides(difference, outcome):
+    totals = [row(IOU, 0.3), row(LINEAR, 0.3 + difference, difference), row(RANDOM, 0.0, -0.3)]
+    layers = [row(IOU, 0.3, layer="conv5"), row(LINEAR, 0.3 - difference, -difference, layer="conv5")]
+    conclusion = conclude(table(*totals, *layers), CONFIG)
+    assert conclusion.outcome == outcome
+    assert f"Linear explanations less IoU labels: {difference:.3g} (95 % interval" in conclusion.finding
+
+
+def test_few_units_decide_nothing():
+    rows = [row(IOU, 0.3, units=2), row(LINEAR, 0.5, 0.2, units=2)]
+    assert conclude(table(*rows), CONFIG).outcome == "inconclusive"
+
+
+def pair(labeler, other, difference):
+    return {
+        "network": "net", "labeler": labeler, "other": other, "units": 40, "difference": difference,
+        "difference_low": difference - 0.01, "difference_high": difference + 0.01,
+    }  # fmt: skip
+
+
+def test_the_best_labeler_is_named_only_if_each_difference_excludes_zero():
+    totals = table(row(IOU, 0.3), row(LINEAR, 0.5, 0.2), row(RANDOM, 0.0, -0.3))
+    far = pl.DataFrame([pair(IOU, LINEAR, -0.2), pair(IOU, RANDOM, 0.3), pair(LINEAR, RANDOM, 0.5)])
+    assert f"Best is {LINEAR}, and each" in conclude(totals, CONFIG, extra={"pairs": far}).finding
+    near = pl.DataFrame([pair(IOU, LINEAR, -0.005), pair(IOU, RANDOM, 0.3), pair(LINEAR, RANDOM, 0.5)])
+    found = conclude(totals, CONFIG, extra={"pairs": near}).finding
+    assert f"{LINEAR} is not told apart from {IOU}." in found
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """Label ten units: eight of one concept and two of two concepts, of which formulas and linear terms know both."""
+    folder = tmp_path_factory.mktemp("labelers")
+    names = ("anvil", "bell", "crate", "drum", "easel", "funnel", "rim", "lid")
+    mixed = (PlantedUnit("anvil", other="bell", share=1), PlantedUnit("drum", other="easel", share=1))
+    units = (*map(PlantedUnit, names), *mixed)
+    statistics = StatisticsConfig(bootstrap=0, permutations=0)
+    protocol = Protocol(quantiles=(0.05,))
+    dissect = DissectConfig(layers=(LAYER,), protocol=protocol, batch_size=20, statistics=statistics)
+    data = planted_dataset(folder / "data", images=60, size=32, seed=1, unlabeled=0)
+    network = LabeledNetwork(planted_network(units, 32), data, planted=[unit.concepts for unit in units])
+    found = labelers([network], LabelersConfig(dissect=dissect), out=folder / "out")
+    return found, load_result(next((folder / "out" / "runs").iterdir()))
+
+
+def test_formulas_and_linear_explanations_recover_planted_units_and_single_labels_those_of_one_concept(planted):
+    found, _ = planted
+    units = found.extra_tables["units"].sort("unit")
+    recovered = {name: units.filter(labeler=name)["recovered"].to_list() for name in units["labeler"].unique()}
+    assert recovered[IOU] == [True] * 8 + [False] * 2
+    assert recovered[FORMULA][8:] == [True] * 2
+    assert recovered[LINEAR] == [True] * 10
+    assert recovered[CORRELATION] == [True] * 8 + [False] * 2
+    assert sum(recovered[RANDOM]) < 5
+    totals = {row["labeler"]: row for row in found.table.filter(pl.col("layer").is_null()).iter_rows(named=True)}
+    assert totals[IOU]["recovered"] == pytest.approx(0.8)
+    assert totals[LINEAR]["correlation"] > totals[IOU]["correlation"] > 0.5 > abs(totals[RANDOM]["correlation"])
+
+
+def test_correlations_are_those_of_numpy_on_the_held_out_images(planted):
+    found, run = planted
+    images = SimulatedImages.of(run, LAYER)
+    units = found.extra_tables["units"].filter(labeler=IOU)
+    for unit, label, correlation in units.select("unit", "label", "correlation").iter_rows():
+        share = images.shares[images.held_out, images.names.index(label)].astype(float)
+        expected = np.corrcoef(share, images.activations[images.held_out, unit].astype(float))[0, 1]
+        assert correlation == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_formula_predicts_by_its_share_of_the_pixels(planted):
+    found, run = planted
+    images = SimulatedImages.of(run, LAYER)
+    units = found.extra_tables["units"].filter(labeler=FORMULA, unit=8)
+    assert units["label"][0] in ("anvil OR bell", "bell OR anvil")
+    both = sum(images.shares[images.held_out, images.names.index(name)].astype(float) for name in ("anvil", "bell"))
+    expected = np.corrcoef(both, images.activations[images.held_out, 8].astype(float))[0, 1]
+    assert units["correlation"][0] == pytest.approx(expected, rel=1e-6)
