@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,14 +190,11 @@ class Network:
 
         If they have several types, the first with which the module runs.
         """
-        dtypes = input_dtypes(self.module)
-        if len(dtypes) == 1:
-            return dtypes[0]
         facts = self._current_facts()
         if facts.dtype is None:
-            facts.dtype = next(
-                (dtype for dtype in dtypes if self._try(dtype, self._memory_format) is not None), dtypes[0]
-            )
+            dtypes = input_dtypes(self.module)
+            runs = (dtype for dtype in dtypes if len(dtypes) == 1 or self._try(dtype, self._memory_format) is not None)
+            facts.dtype = next(runs, dtypes[0])
         return facts.dtype
 
     @contextmanager
@@ -259,7 +256,7 @@ class Network:
             If the module's own code fails.
         """
         try:
-            with evaluation_mode(self.module), without_compiling():
+            with nullcontext() if self._prepared else evaluation_mode(self.module), without_compiling():
                 return unwrapped(self.module)(*arguments)
         except NetdissectError:
             raise
