@@ -1,0 +1,108 @@
+"""What the eager backend does without from the second pass on changes no number, and no module."""
+
+import pytest
+import torch
+from torch import nn
+
+from netdissect.concepts import Size
+from netdissect.models import ActivationRecorder, Network, Preprocessing, resolve_layers
+from netdissect.models.backends.shortcuts import shortened, zero_paddings
+
+IMAGES = torch.randn(3, 3, 10, 10, generator=torch.Generator().manual_seed(0))
+PASSES = 4
+
+
+class _Block(nn.Module):
+    """Convolution, normalization, activation; `reader` is given what lies between the last two, and what comes out."""
+
+    def __init__(self, reader=lambda _before, after: after) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act, self.out = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU6(), nn.Identity()
+        nn.init.normal_(self.norm.weight)
+        nn.init.normal_(self.norm.running_mean)
+        self.reader, self.act_of_table = reader, nn.ReLU6()
+        self.table = nn.Parameter(torch.randn(4, 1, 1))
+
+    def forward(self, x):
+        before = self.norm(self.conv(x))
+        return self.out(self.reader(before, self.act(before)) + self.act_of_table(self.table))
+
+
+def expected_of(block: _Block, images: torch.Tensor, reader) -> torch.Tensor:
+    """The same by functions, each of which writes to new memory."""
+    norm = block.norm
+    maps = torch.conv2d(images, block.conv.weight, block.conv.bias)
+    before = torch.batch_norm(
+        maps, norm.weight, norm.bias, norm.running_mean, norm.running_var, False, 0, norm.eps, False
+    )
+    return reader(before, before.clamp(0, 6)) + block.table.clamp(0, 6)
+
+
+KEPT: list[torch.Tensor] = []
+
+
+def _is_read(before, after):
+    return after + before
+
+
+def _is_read_as_a_view(before, after):
+    return after + before.flatten(1).view(before.shape)
+
+
+def _is_kept(before, after):
+    KEPT.append(before)
+    return after
+
+
+def _is_read_by_numpy(before, after):
+    return after + torch.from_numpy(before.numpy() * 1)
+
+
+@pytest.mark.parametrize("reader", [_is_read, _is_read_as_a_view, _is_kept, _is_read_by_numpy])
+def test_an_input_that_is_needed_later_is_not_overwritten(reader):
+    block = _Block(reader)
+    network = Network("net", block, Preprocessing(Size(10, 10), (0.5,) * 3, (0.5,) * 3))
+    table = block.table.clone()
+    layers = resolve_layers(network, ["out"])
+    with network.prepared(), ActivationRecorder(network, layers) as record, torch.no_grad():
+        KEPT.clear()
+        found = [record(IMAGES)["out"] for _ in range(PASSES)]
+        expected = expected_of(block, IMAGES, reader)
+    assert all(torch.equal(maps, KEPT[-1]) for maps in KEPT)
+    assert all(torch.equal(maps, expected) for maps in found)
+    assert torch.equal(block.table, table)
+
+
+def test_an_input_that_nothing_needs_is_overwritten_until_the_recorder_is_closed():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU6(), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3))
+    shared: dict[str, list[bool]] = {name: [] for name, _ in module.named_children()}
+    for name, part in module.named_children():
+        part.register_forward_hook(
+            lambda _part, inputs, output, name=name: shared[name].append(inputs[0].data_ptr() == output.data_ptr())
+        )
+    network = Network("net", module, Preprocessing(Size(10, 10), (0.5,) * 3, (0.5,) * 3))
+    layers = resolve_layers(network, ["4"])
+    with network.prepared(), ActivationRecorder(network, layers) as record:
+        for made in shared.values():
+            made.clear()
+        for _ in range(2):
+            record(IMAGES)
+    with torch.no_grad():
+        module.eval()(IMAGES)
+    once = [False, True, True, False]  # in the watched pass, in one to compare, in the second, and outside
+    assert shared == {"0": [False] * 4, "1": once, "2": once, "3": [True] * 4, "4": [False] * 4}
+
+
+@pytest.mark.parametrize("padding", [(0, 1, 2, 3), (1, 1, 1, 1), (2, 0, 0, 0), (-1, 2, 1, -2)])
+@pytest.mark.parametrize(
+    "images", [IMAGES, IMAGES.contiguous(memory_format=torch.channels_last), IMAGES[:, :1], IMAGES[0]]
+)
+def test_zero_padding_gives_the_numbers_and_the_memory_format_of_pytorch(padding, images):
+    padded = nn.ZeroPad2d(padding)
+    expected = padded(images)
+    with shortened(zero_paddings(padded)):
+        found = padded(images)
+    assert torch.equal(found, expected)
+    assert found.stride() == expected.stride()
+    left, _right, top, _bottom = padding
+    assert expected[..., max(top, 0), max(left, 0)].equal(images[..., max(-top, 0), max(-left, 0)])
