@@ -70,7 +70,7 @@ def main() -> None:
         data = ConceptData.open(asked.out / name, categories=CATEGORIES)
         results.append(
             netdissect.dissect(
-                netdissect.load_network(str(network)), data, layers=["conv3", "conv4", "conv5"], quantiles=(QUANTILE,),
+                netdissect.load_network(str(network)), data, layers=["conv3", "conv4", "conv5"], quantile=QUANTILE,
                 batch_size=64, out=asked.out / f"run-{name}",
             )
         )  # fmt: skip
