@@ -6,12 +6,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from netdissect.compose_config import ComposeConfig
 from netdissect.concepts import ConceptData
 from netdissect.config import RULES
 from netdissect.errors import ResultError
 from netdissect.report import console_tables
+from netdissect.report.formulas.formula_tables import formula_units, layer_notes
 from netdissect.report.text_table import TextTable
 from netdissect.result import LayerCount, Result, compare_results, read_published
+from netdissect.result.formulas.formula_result import Formulas
+from netdissect.result.formulas.formula_schema import FORMULAS
 from netdissect.scoring import count_detectors
 
 
@@ -137,3 +141,12 @@ def test_a_difference_without_changes_says_so(result: Result) -> None:
 
 def test_a_data_set_prints_as_one_line(data_set: ConceptData) -> None:
     assert repr(data_set) == f"ConceptData of {data_set.root}: 24 images, 5 concepts of object, color"
+
+
+@pytest.mark.parametrize(("replicates", "tested"), [(0, False), (10, True)])
+def test_the_legend_of_formulas_names_intervals_only_where_they_were_measured(replicates: int, tested: bool) -> None:
+    formulas = Formulas(ComposeConfig(bootstrap=replicates), pl.DataFrame(schema=FORMULAS))
+    units, layers = (" ".join(notes) for notes in (formula_units(formulas).notes, layer_notes(formulas)))
+    assert ("IoU [95 % interval] on all images" in units) == tested
+    assert ("q: at most 0.05" in units) == tested
+    assert ("established: not tested" in layers) != tested
