@@ -43,6 +43,8 @@ from .evaluation.label_files import own_labels as own_labels
 from .evaluation.label_files import read_label_file as read_label_file
 from .evaluation.label_files import write_label_file as write_label_file
 from .evaluation.sanity_checks import sanity_checks as sanity_checks
+from .experiments.interventions.intervene import intervene as intervene
+from .experiments.interventions.intervene_config import InterveneConfig as InterveneConfig
 from .explorer.server import serve as serve
 from .models import Generator as Generator
 from .models import Network as Network
@@ -77,6 +79,8 @@ from .segmenters import MachineLabelOptions as MachineLabelOptions
 from .segmenters import Segmenter as Segmenter
 from .segmenters import load_segmenter as load_segmenter
 from .segmenters import segment_dataset as segment_dataset
+from .segmenters.sample_dataset import SampleOptions as SampleOptions
+from .segmenters.sample_dataset import segment_samples as segment_samples
 from .synthetic import write_synthetic as write_synthetic
 
 __version__: str

@@ -31,7 +31,8 @@ def areas(generator: Generator, output: object) -> np.ndarray:
 
 def test_its_paint_covers_the_cells_of_each_planted_concept(generator: Generator) -> None:
     _, _, things = generator.latent_input.latents(SAMPLES)
-    assert things.amax(dim=(0, 2, 3)).tolist() == [1, 1, 1]
+    assert things.amax(dim=(0, 2, 3)).min() > 0.7
+    things = (things > 0).float()
     # A later concept is painted over none: two in one cell add up to another color.
     one = things * (things.sum(1, keepdim=True) == 1)
     expected = one.mean(dim=(2, 3)).numpy()
@@ -40,14 +41,16 @@ def test_its_paint_covers_the_cells_of_each_planted_concept(generator: Generator
 
 def test_a_cell_of_the_latent_holds_a_thing_that_fills_a_quarter_of_it() -> None:
     drawn = draw(3, 0, SIZE, swatch_share=0.0)
-    things = scene_latents(drawn).things
+    grades = torch.linspace(0, 1, 192).view(3, 8, 8)
+    things = scene_latents(drawn, grades).things
     for number, concept in enumerate(PLANTED):
         shown = np.array([surface.thing in concept.things for surface in drawn.drawing.surfaces])[
             drawn.drawing.surface_of
         ]
         for row, column in np.ndindex(8, 8):
             cell = shown[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
-            assert things[number, row, column] == (cell.sum() >= 16)
+            expected = 0.7 + 0.3 * grades[number, row, column] if cell.sum() >= 16 else 0
+            assert float(things[number, row, column]) == pytest.approx(float(expected))
 
 
 def test_each_planted_unit_alone_draws_its_concept_and_the_decoy_draws_nothing(generator: Generator) -> None:
@@ -76,14 +79,16 @@ def test_the_decoy_is_as_active_as_the_unit_that_it_copies(generator: Generator)
 
     list(layer_editor(generator, resolve_layers(generator, ["layer1"])[0]).outputs(SAMPLES, [keep]))
     assert torch.equal(maps[0][:, TINY.decoy], maps[0][:, TINY.planted_units["vegetation"]])
-    assert maps[0][:, TINY.decoy].max() == 1
+    assert maps[0][:, TINY.decoy].max() > 0.7
 
 
 def test_training_brings_it_nearer_to_scenes_and_leaves_planted_weights(generator: Generator) -> None:
     trained = generator.module
     untrained = scene_generator(type(trained)(TINY)).module  # type: ignore[call-arg]
     drawn = [draw(index, TINY.data_seed, SIZE, swatch_share=0.0) for index in range(16)]
-    latents = [torch.stack(parts) for parts in zip(*map(scene_latents, drawn), strict=True)]
+    latents = [
+        torch.stack(parts) for parts in zip(*(scene_latents(one, torch.rand(3, 8, 8)) for one in drawn), strict=True)
+    ]
     images = torch.from_numpy(np.stack([one.image for one in drawn])).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.no_grad():
         errors = [float((module(*latents) - images).abs().mean()) for module in (untrained, trained)]
@@ -107,7 +112,7 @@ def test_a_file_of_it_is_loaded_by_its_name(generator: Generator, tmp_path: Path
 def test_a_damaged_file_is_refused(generator: Generator, tmp_path: Path) -> None:
     path = save_generator(generator.module, tmp_path / "scenes.safetensors")  # type: ignore[arg-type]
     weights = safetensors.torch.load_file(path)
-    weights.pop("code.bias")
+    weights.pop("start.bias")
     safetensors.torch.save_file(weights, path, metadata={"generator_config": TINY.model_dump_json()})
     with pytest.raises(CheckpointError, match=r"is not a scene generator that save_generator wrote"):
         load_generator(path)

@@ -3,6 +3,7 @@
 import logging
 import shlex
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -37,6 +38,16 @@ ShardOption = Annotated[
     str | None,
     typer.Option("--shard", metavar="I/N", help="Dissect one of N shards only; see 'netdissect merge-shards'."),
 ]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option("--samples", min=1, help="Of a generator: dissect it on this many of its samples, of --sample-seed."),
+]
+SegmenterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--segmenter", metavar="SPEC", help="Of a generator: labels the pixels of its samples; see concepts segment."
+    ),
+]
 RayOption = Annotated[
     str | None,
     typer.Option("--ray", metavar="local|ADDRESS", help="Run on a Ray cluster, or one on this machine."),
@@ -51,11 +62,18 @@ def run(
     trust_network: TrustOption = False,
     shard: ShardOption = None,
     ray: RayOption = None,
+    samples: SamplesOption = None,
+    segmenter: SegmenterOption = None,
 ) -> None:
     """Dissect layers of a network on a data set: label their units and count the detectors."""
     one = _one_shard(shard, ray)
+    _check_samples(samples, segmenter)
+    if samples is not None:
+        typed = _with_samples(typed, out)
     request = _request(typed, config, trust_network=trust_network)
     network = _load(request)
+    if samples is not None:
+        _write_samples(network, request, samples, str(segmenter))
     options: dict[str, Any] = {"out": out, "execution": request.execution}
     if one is not None:
         _dissect_shard(one, network, request, options)
@@ -125,6 +143,33 @@ def _one_shard(shard: str | None, ray: str | None) -> "netdissect.Shard | None":
     if shard is not None and ray is not None:
         raise ConfigError("--ray makes its own shards. Use either --ray or --shard.")
     return None if shard is None else netdissect.Shard.parse(shard)
+
+
+def _check_samples(samples: int | None, segmenter: str | None) -> None:
+    if (samples is None) != (segmenter is None):
+        given, missing = ("--samples", "--segmenter SPEC") if segmenter is None else ("--segmenter", "--samples N")
+        raise ConfigError(f"{given} was given without {missing}. Expected both, for a generator, or neither.")
+
+
+def _with_samples(typed: Typed[RunRequest], out: Path) -> Typed[RunRequest]:
+    """Name the data set of the samples, by default in the run folder."""
+    return replace(typed, given={"concepts": str(out / "samples"), **typed.given})
+
+
+def _write_samples(network: "netdissect.Network", request: RunRequest, samples: int, segmenter: str) -> None:
+    """Draw the samples of a generator and label them, unless the data set is there already."""
+    from netdissect.models import Generator
+    from netdissect.segmenters import load_segmenter
+    from netdissect.segmenters.sample_dataset import SampleOptions, segment_samples
+
+    if not isinstance(network, Generator):
+        raise ConfigError(
+            f"--samples was given, but {network.name} is no generator: it takes images. Expected --concepts DATA, or a "
+            "generator: python:package.module:factory, whose factory returns (module, latent sampler)."
+        )
+    options = SampleOptions(samples=samples, sample_seed=request.config.sample_seed, device=request.config.device)
+    with progress_bars() as progress:
+        segment_samples(network, load_segmenter(segmenter), str(request.concepts), options, progress=progress)
 
 
 def _where(out: Path | None) -> str:

@@ -16,6 +16,9 @@ from netdissect.models import Network
 from netdissect.models.run_module import evaluation_mode
 from netdissect.models.surgery.linear_head import dummy_input
 
+TAKEN = frozenset(dir(fx.GraphModule)) - frozenset(dir(nn.Module))
+"""Names that torch.fx has for itself: a traced module whose child is called ``code`` calls its own source text."""
+
 
 @dataclass(frozen=True)
 class SplitNetwork:
@@ -51,9 +54,11 @@ def split_after(network: Network, layer: str) -> SplitNetwork | None:
     Returns
     -------
     SplitNetwork or None
-        None: its code cannot be traced, the layer runs more than once, or the parts give another result than the
-        network.
+        None: its code cannot be traced, a child has a name that torch.fx uses, the layer runs more than once, or the
+        parts give another result than the network.
     """
+    if TAKEN & {name for name, _ in network.module.named_children()}:
+        return None
     images = dummy_input(network, 2)
     try:
         with evaluation_mode(network.module):

@@ -33,6 +33,8 @@ SIZE = 64
 STYLE_GRID, THING_GRID = 4, 8
 FEWEST_PIXELS = 0.25
 """Share of a cell of `things` from which on it holds the thing."""
+GRADED = 0.3
+"""Part of the activation of a planted unit that differs from cell to cell."""
 PAINT = 12.0
 """What a planted unit of activation 1 adds to the output before its hyperbolic tangent."""
 TOLERANCE = 48
@@ -97,7 +99,7 @@ class SceneGenerator(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
             self.scene = nn.Embedding(len(SCENE_NAMES), 16)
-            self.code = nn.Linear(16 + 3 * STYLE_GRID**2, free * THING_GRID**2)
+            self.start = nn.Linear(16 + 3 * STYLE_GRID**2, free * THING_GRID**2)
             self.layer1 = _doubled(free + planted, free + planted + 1)
             self.layer2 = _doubled(free + planted + 1, free + planted)
             self.layer3 = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(free + planted, 3, 3, padding=1))
@@ -113,14 +115,14 @@ class SceneGenerator(nn.Module):
         style : float32 (B, 48)
             Mean colors of 4 x 4 cells, from -1 to 1.
         things : float32 (B, 3, 8, 8)
-            Where the planted concepts are.
+            Where the planted concepts are; see `scene_latents`.
 
         Returns
         -------
         float32 (B, 3, 64, 64)
             From -1 to 1.
         """
-        code = self.code(torch.cat([self.scene(scene), style], 1)).relu().unflatten(1, (-1, THING_GRID, THING_GRID))
+        code = self.start(torch.cat([self.scene(scene), style], 1)).relu().unflatten(1, (-1, THING_GRID, THING_GRID))
         drawn: Tensor = self.layer3(self.layer2(self.layer1(torch.cat([code, things], 1))))
         return drawn.tanh()
 
@@ -164,13 +166,23 @@ class SceneLatents(NamedTuple):
     things: Tensor
 
 
-def scene_latents(drawn: DrawnImage) -> SceneLatents:
-    """Describe a drawn scene of 64 x 64 pixels."""
+def scene_latents(drawn: DrawnImage, grades: Tensor) -> SceneLatents:
+    """Describe a drawn scene of 64 x 64 pixels.
+
+    Parameters
+    ----------
+    drawn
+        The scene.
+    grades : float32 (3, 8, 8)
+        From 0 to 1. A cell that holds a thing is 0.7 + 0.3 times its grade, and others are 0: a unit that is as active
+        in each of many cells has none above its threshold.
+    """
     pixels = torch.from_numpy(np.array(drawn.image)).permute(2, 0, 1) / 127.5 - 1
     style = nn.functional.adaptive_avg_pool2d(pixels, STYLE_GRID).flatten()
     masks = torch.from_numpy(thing_masks(drawn)).float()
-    things = (nn.functional.adaptive_avg_pool2d(masks, THING_GRID) >= FEWEST_PIXELS).float()
-    return SceneLatents(torch.tensor(SCENE_NAMES.index(drawn.scene or "")), style, things)
+    holds = nn.functional.adaptive_avg_pool2d(masks, THING_GRID) >= FEWEST_PIXELS
+    scene = torch.tensor(SCENE_NAMES.index(drawn.scene or ""))
+    return SceneLatents(scene, style, holds * (1 - GRADED + GRADED * grades))
 
 
 def thing_masks(drawn: DrawnImage) -> npt.NDArray[np.bool_]:
@@ -181,12 +193,13 @@ def thing_masks(drawn: DrawnImage) -> npt.NDArray[np.bool_]:
 
 def sample_scene(generator: torch.Generator) -> SceneLatents:
     """Draw the latents of one sample: those of a random scene of the synthetic data set."""
-    return _latents_of(int(torch.randint(2**31, (), generator=generator)))
+    index = int(torch.randint(2**31, (), generator=generator))
+    return scene_latents(_drawn(index), torch.rand(len(PLANTED), THING_GRID, THING_GRID, generator=generator))
 
 
-@lru_cache(maxsize=4096)
-def _latents_of(index: int) -> SceneLatents:
-    return scene_latents(draw(index, SAMPLE_SEED, SIZE, swatch_share=0.0))
+@lru_cache(maxsize=1024)
+def _drawn(index: int) -> DrawnImage:
+    return draw(index, SAMPLE_SEED, SIZE, swatch_share=0.0)
 
 
 SAMPLE_SEED = 0

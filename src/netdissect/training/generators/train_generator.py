@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from netdissect.config import Progress
 from netdissect.synthetic.draw_image import draw
 from netdissect.training.generators.scene_generator import (
+    PLANTED,
     SIZE,
     THING_GRID,
     GeneratorConfig,
@@ -62,10 +63,11 @@ def _scenes(config: GeneratorConfig, progress: Progress | None) -> tuple[SceneLa
     """Draw the training scenes: their latents, and images float32 (N, 3, 64, 64) from -1 to 1."""
     described: list[SceneLatents] = []
     images: list[npt.NDArray[np.uint8]] = []
+    grades = torch.Generator().manual_seed(config.data_seed)
     scene = partial(draw, seed=config.data_seed, size=SIZE, swatch_share=0.0)
     for index in range(config.num_images):
         drawn = scene(index)
-        described.append(scene_latents(drawn))
+        described.append(scene_latents(drawn, torch.rand(len(PLANTED), THING_GRID, THING_GRID, generator=grades)))
         images.append(drawn.image)
         if progress:
             progress("training set", index + 1, config.num_images)
@@ -74,6 +76,6 @@ def _scenes(config: GeneratorConfig, progress: Progress | None) -> tuple[SceneLa
 
 
 def _loss(drawn: Tensor, images: Tensor, things: Tensor) -> Tensor:
-    painted = nn.functional.interpolate(things.amax(1, keepdim=True), scale_factor=SIZE // THING_GRID)
+    painted = nn.functional.interpolate((things.amax(1, keepdim=True) > 0).float(), scale_factor=SIZE // THING_GRID)
     free = 1 - painted
     return ((drawn - images).abs() * free).sum() / (3 * free.sum()).clamp(min=1)
