@@ -28,6 +28,7 @@ from netdissect.cli import (
 from netdissect.cli.cache import commands as cache
 from netdissect.cli.console import console
 from netdissect.cli.evaluate import commands as evaluate
+from netdissect.cli.generators import intervene
 from netdissect.cli.interruption import spare_locks
 from netdissect.cli.process_tuning import tune_malloc, tune_openmp
 from netdissect.cli.segment import commands as segment
@@ -70,6 +71,7 @@ app.command("segment")(segment.segment)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(results.report)
 app.command("serve")(serve.serve)
+app.command("intervene")(intervene.intervene)
 app.command("merge-shards")(merge_shards.merge)
 app.add_typer(figure.app, name="figure", help="Draw figures for a paper: PDF, SVG or PNG.")
 app.command("diff")(checks.diff)

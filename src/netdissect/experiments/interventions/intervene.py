@@ -1,0 +1,88 @@
+"""Intervene in the generator of a finished run."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.activations.sample_reader import SampleReader
+from netdissect.concepts import ConceptData
+from netdissect.concepts.machine_masks import read_machine_masks
+from netdissect.dissect.reload import network_of, open_run_data
+from netdissect.errors import ConfigError
+from netdissect.experiments.interventions.change_units import Intervention, change_units
+from netdissect.experiments.interventions.intervene_config import InterveneConfig
+from netdissect.models import Generator
+from netdissect.progress import ShowProgress, shown
+from netdissect.result import Result, load_result
+from netdissect.segmenters import Segmenter, load_segmenter
+
+
+def intervene(
+    run: Result | str | Path,
+    config: InterveneConfig,
+    *,
+    generator: Generator | None = None,
+    segmenter: Segmenter | str | None = None,
+    data: str | Path | None = None,
+    trust_network: bool = False,
+    progress: ShowProgress = None,
+) -> Intervention:
+    """Ablate or insert units of the generator of a run and measure the area of every concept.
+
+    Parameters
+    ----------
+    run
+        A finished run of a generator, or its folder.
+    config
+        The concept, the units, and what is done with them.
+    generator
+        That of the run, if it cannot be loaded again. None: loaded.
+    segmenter
+        That of the samples, or its specification. None: the one that they record.
+    data
+        Folder of the samples, if it was moved.
+    trust_network
+        Import the Python code that the run and its samples name as their generator and segmenter.
+    progress
+        As for `netdissect.dissect`.
+
+    Raises
+    ------
+    ConfigError
+        If the run is not that of a generator, or has no such layer, concept or units; or if no sample shows a concept
+        that is ablated.
+    NetworkError
+        If the generator cannot be loaded, or is another one.
+    SegmenterError
+        If the segmenter cannot be loaded, or is another one.
+    """
+    result = run if isinstance(run, Result) else load_result(run)
+    network = network_of(result.info, generator, trust_network=trust_network)
+    if not isinstance(network, Generator):
+        raise ConfigError(
+            f"the run is of {network.name!r}, which takes images and draws none. Expected the run of a generator; for "
+            "a classifier see 'netdissect experiment ablate'."
+        )
+    samples = open_run_data(result.info, data)
+    labels = _segmenter(samples, segmenter, trust=trust_network)
+    rows = range(min(config.samples, len(samples.rows)))
+    indices: npt.NDArray[np.int64] = SampleReader(samples, network.preprocessing).read(rows)
+    with shown(progress) as display:
+        return change_units(result, network, labels, indices, config, progress=display)
+
+
+def _segmenter(data: ConceptData, given: Segmenter | str | None, *, trust: bool) -> Segmenter:
+    if isinstance(given, Segmenter):
+        return given
+    if isinstance(given, str):
+        return load_segmenter(given)
+    masks = read_machine_masks(data.root)
+    if masks is None:
+        raise ConfigError(f"{data.root} does not say which segmenter labeled it. Expected it: --segmenter SPEC.")
+    if masks.segmenter.startswith("python:") and not trust:
+        raise ConfigError(
+            f"the segmenter of {data.root} is {masks.segmenter}, and code that a file of others names is not run. If "
+            "you trust it, name it yourself (--segmenter), or use --trust-network."
+        )
+    return load_segmenter(masks.segmenter)

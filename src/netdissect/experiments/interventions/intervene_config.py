@@ -1,0 +1,43 @@
+"""What an intervention does; loads neither torch nor polars, because the command line is made from it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from netdissect.config_fields import Config, Option
+
+UNITS = "top:N (the N units of highest IoU with the concept), each (every unit alone), or unit numbers such as 4,17,20"
+
+
+def _point(value: Any) -> Any:
+    """Read X,Y that was written as a text."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",")]
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise ValueError("expected X,Y in pixels of the output, from 0,0 at the top left")
+    return tuple(int(part) for part in parts)
+
+
+class InterveneConfig(Config):
+    """Which units of a generator are changed, and how."""
+
+    concept: str = Field(description="A label of the segmenter, as the data set of the samples names it.")
+    units: Annotated[str, Option(metavar="top:N|each|LIST")] = Field("top:20", description=f"Units: {UNITS}.")
+    how: Literal["ablate", "insert"] = Field(
+        "ablate",
+        description=(
+            "ablate: the units are 0 everywhere. insert: they get their threshold of the run in one cell of a sample."
+        ),
+    )
+    at: Annotated[tuple[int, int] | None, BeforeValidator(_point), Option(metavar="X,Y")] = Field(
+        None, description="Insert at this pixel of the output. None: in each sample at another cell, drawn at random."
+    )
+    layer: str | None = Field(None, description="Layer whose units are changed. None: the only one of the run.")
+    samples: int = Field(200, ge=2, description="Samples, the first of the run.")
+    random_sets: int = Field(10, ge=1, description="Random sets of other units, of equal size.")
+    map_samples: int = Field(
+        0, ge=0, description="Samples in which units are inserted at each place of a map, at most 8 x 8; 0: no map."
+    )
+    seed: Annotated[int, Option("--stats-seed")] = Field(0, ge=0, description="Of random sets and cells.")
+    batch_size: int = Field(16, gt=0, description="Samples in a forward pass.")

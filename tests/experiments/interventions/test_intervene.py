@@ -1,0 +1,156 @@
+"""Interventions recover planted causes, and find no effect of a unit that only correlates."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from typer.testing import CliRunner
+
+import netdissect
+from netdissect.cli.app import app
+from netdissect.errors import ConfigError
+from netdissect.experiments.interventions.change_units import Intervention
+from netdissect.experiments.interventions.intervene import intervene
+from netdissect.experiments.interventions.intervene_config import InterveneConfig
+from netdissect.experiments.interventions.unit_choice import control_sets
+from netdissect.models import as_network
+from netdissect.models.surgery.layer_edits import with_units
+from netdissect.segmenters import load_segmenter
+from netdissect.segmenters.sample_dataset import SampleOptions, segment_samples
+from netdissect.training import PaintSegmenter, save_generator
+from netdissect.training.generators.scene_generator import SceneGenerator
+from scene_generators import PAINT, TINY, tiny_generator
+
+COUNT = 96
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("interventions")
+    module = tiny_generator().module
+    assert isinstance(module, SceneGenerator)
+    path = save_generator(module, folder / "scenes.safetensors")
+    segment_samples(
+        tiny_generator(), load_segmenter(PAINT), folder / "samples", SampleOptions(samples=COUNT), progress=False
+    )
+    netdissect.dissect(
+        netdissect.load_network(str(path)), folder / "samples", layers="layer1", quantile=0.01, bootstrap=0,
+        permutations=0, progress=False, out=folder / "run",
+    )  # fmt: skip
+    return folder / "run"
+
+
+def done(run: Path, **fields: object) -> Intervention:
+    config = InterveneConfig(**({"samples": COUNT, "random_sets": 3} | fields))  # type: ignore[arg-type]
+    return intervene(run, config, segmenter=PAINT, progress=False)
+
+
+@pytest.mark.parametrize(("concept", "column"), [("vegetation", 0), ("building", 1), ("vehicle", 2)])
+def test_the_planted_cause_comes_first_of_all_units(run: Path, concept: str, column: int) -> None:
+    found = done(run, concept=concept, units="each")
+    own = found.table.filter(concept=concept).sort("effect", "set")
+    planted = own.row(0, named=True)
+    assert found.units[planted["set"]] == (TINY.planted_units[concept],)
+    samples = torch.tensor([[0, index] for index in range(COUNT)])
+    maps = PaintSegmenter().segment(tiny_generator().images(samples).numpy())
+    share = (maps == column + 1).mean(axis=(1, 2, 3))
+    assert planted["effect"] == pytest.approx(-share.mean(), abs=1e-12)
+    low, high = stats.t.interval(0.95, COUNT - 1, -share.mean(), stats.sem(share))
+    assert (planted["ci_low"], planted["ci_high"]) == pytest.approx((low, high), abs=1e-9)
+    assert planted["ci_high"] < 0
+    assert own["effect"][1] > 0.1 * planted["effect"]
+
+
+def test_the_unit_that_only_correlates_has_no_effect(run: Path) -> None:
+    top = done(run, concept="vegetation", units="top:2")
+    assert set(top.units[0]) == {TINY.decoy, TINY.planted_units["vegetation"]}
+    row = done(run, concept="vegetation", units=str(TINY.decoy)).table.row(0, named=True)
+    assert row["ci_low"] <= 0 <= row["ci_high"]
+    assert abs(row["effect"]) <= 0.1 * abs(top.table["effect"][0])
+
+
+def test_an_inserted_unit_draws_its_concept_where_it_is_inserted(run: Path) -> None:
+    found = done(run, concept="vehicle", units="top:1", how="insert", at=(33, 18), map_samples=4)
+    row = found.table.row(0, named=True)
+    assert row["effect"] > 0
+    assert row["excess_low"] > 0
+    assert row["effect"] <= 16 / 64**2
+    assert found.map.height == 64
+    assert found.map["effect"].min() >= 0
+    generator, module = tiny_generator(), tiny_generator().module
+    assert isinstance(module, SceneGenerator)
+    threshold = netdissect.load_result(run).layer("layer1").thresholds.sort("unit")["threshold"]
+    unit, before, after = TINY.planted_units["vehicle"], [], []
+    for index in range(COUNT):
+        scene, style, things = generator.latent_input.latents(torch.tensor([[0, index]]))
+        with torch.no_grad():
+            code = module.start(torch.cat([module.scene(scene), style], 1)).relu().unflatten(1, (-1, 8, 8))
+            maps = module.layer1(torch.cat([code, things], 1))
+            changed = maps.clone()
+            changed[0, unit, 18 // 4, 33 // 4] = threshold[unit]
+            for values, areas in ((maps, before), (changed, after)):
+                drawn = generator.pixels(module.layer3(module.layer2(values)).tanh()).numpy()
+                areas.append((PaintSegmenter().segment(drawn) == 3).mean())
+    assert row["effect"] == pytest.approx(np.mean(after) - np.mean(before), abs=1e-12)
+
+
+def test_random_and_matched_sets_are_other_units_of_equal_size() -> None:
+    means = np.array([0.0, 5.0, 1.0, 4.9, 0.1, 3.0])
+    sets = control_sets([(1, 4)], means, 4, seed=0)
+    assert sets.matched == ((0, 3),)
+    assert len(sets.random) == 4
+    assert all(len(set(units)) == 2 and not {1, 4} & {*units} for units in sets.random)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"concept": "vegetatoin"}, r"has no label 'vegetatoin'. Did you mean vegetation"),
+        ({"concept": "vehicle", "units": "top"}, r"the units of an intervention are 'top'. Expected top:N"),
+        ({"concept": "vehicle", "units": "3,99"}, r"name unit 99, but layer 'layer1' has the units 0 to 9"),
+        ({"concept": "vehicle", "units": "top:11"}, r"overlap with 'vehicle', but the best 11 are asked for"),
+        ({"concept": "vehicle", "units": "0,1,2,3,4,5"}, r"6 of 10 units are changed, .* too few others"),
+        ({"concept": "vehicle", "units": "1", "at": (1, 1)}, r"units are ablated everywhere. Expected --how insert"),
+        ({"concept": "vehicle", "units": "1", "how": "insert", "at": (64, 1)}, r"outside the output of 64 x 64 pixels"),
+        ({"concept": "vehicle", "units": "1", "layer": "layer2"}, r"layer2"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(run: Path, fields: dict[str, object], message: str) -> None:
+    with pytest.raises(netdissect.NetdissectError, match=message):
+        done(run, **fields)
+
+
+def test_a_run_of_a_network_that_draws_nothing_is_refused(tmp_path: Path) -> None:
+    data = netdissect.write_synthetic(tmp_path / "data", images=4, size=64, progress=False)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.ReLU())
+    network = as_network(module, netdissect.Preprocessing((64, 64), (0.5,) * 3, (0.5,) * 3))
+    result = netdissect.dissect(network, data, layers="1", bootstrap=0, permutations=0, progress=False)
+    with pytest.raises(netdissect.NetdissectError, match=r"was made in Python, and its source is not recorded"):
+        intervene(result, InterveneConfig(concept="car"), progress=False)
+    with pytest.raises(ConfigError, match=r"which takes images and draws none"):
+        intervene(result, InterveneConfig(concept="car"), generator=network, progress=False)  # type: ignore[arg-type]
+
+
+def test_the_command_prints_a_table_and_json(run: Path) -> None:
+    command = ["intervene", str(run), "--concept", "building", "--units", "top:1", "--samples", "12"]
+    text = CliRunner().invoke(app, [*command, "--segmenter", PAINT], catch_exceptions=False)
+    assert text.exit_code == 0
+    assert "building" in text.stdout
+    printed = CliRunner().invoke(app, [*command, "--json", "--trust-network"], catch_exceptions=False)
+    found = json.loads(printed.stdout)
+    assert found["units"] == [[TINY.planted_units["building"]]]
+    assert {"effect", "ci_low", "ci_high", "control_effect"} <= {*found["effects"][0]}
+    with pytest.raises(ConfigError, match=r"code that a file of others names is not run"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+
+
+def test_an_edit_leaves_the_output_that_it_is_given(run: Path) -> None:
+    layer = netdissect.models.resolve_layers(tiny_generator(), ["layer1"])[0]
+    maps = torch.ones(1, 10, 16, 16)
+    changed = with_units(maps, layer, [2])
+    assert maps.min() == 1
+    assert changed[0, 2].max() == 0
+    assert netdissect.load_result(run).layer("layer1").info.units == 10
