@@ -1,5 +1,7 @@
 """Images segmented by the detectors of a run, from the files that are written."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -122,16 +124,20 @@ def test_an_image_has_the_segments_of_its_figure(made, kept_run, tmp_path):
     assert one.summary.covered == (expected > 0).mean()
 
 
-def test_labels_shuffled_among_two_units_are_their_own_or_the_others(kept_run, tmp_path):
+def test_shuffled_labels_of_one_concept_are_its_own_and_without_replicates_there_are_no_intervals(kept_run, tmp_path):
+    layer = kept_run.layers["wide_relu"]
+    units = layer.units.with_columns(label=pl.lit("concept 2"), category=pl.lit("part"))
+    relabeled = replace(kept_run, layers={"wide_relu": replace(layer, units=units)})
     made = netdissect.segment(
-        kept_run, kept_run.info.data.root, out=tmp_path / "out", network=build(),
-        layer="wide_relu", quantile=0.2, bootstrap=0, figures=0, categories="color",
+        relabeled, kept_run.info.data.root, out=tmp_path / "out", network=build(),
+        layer="wide_relu", quantile=0.2, bootstrap=0, figures=0,
     )  # fmt: skip
     rows = {(row.segments, row.concepts): row for row in made.summary.miou}
-    assert all(row.ci_low is None for row in rows.values())
     own, shuffled = (rows[kind, "detected"] for kind in ("detectors", "shuffled labels"))
-    if made.legend.height == 1:
-        assert shuffled.miou == pytest.approx(own.miou)
+    assert made.legend.height == own.number == 1
+    assert shuffled.miou == pytest.approx(own.miou)
+    assert own.miou == made.concepts.filter(concept="concept 2")["iou"][0] > 0
+    assert all(row.ci_low is None for row in rows.values())
 
 
 def test_what_cannot_be_segmented_is_refused(kept_run, tmp_path):
