@@ -27,6 +27,7 @@ from netdissect.cli.app import app
 from netdissect.compose_config import ComposeConfig
 from netdissect.config_fields import Leaf, leaves, summary
 from netdissect.evaluation.evaluate_config import EvaluateConfig
+from netdissect.evaluation.open_vocabulary.label_config import LabelConfig
 from netdissect.experiments import functions
 from netdissect.experiments.make_function import Parameter, experiment_parameters
 from netdissect.experiments.registry import REGISTRY, load_experiment
@@ -142,6 +143,7 @@ def configuration() -> str:
         ComposeConfig,
         SegmentConfig,
         EvaluateConfig,
+        LabelConfig,
         config.DissectConfig, config.Protocol, config.StatisticsConfig, config.Assumed, config.Execution,
         config.NetworkSource, *_below(RunInfo),
     )  # fmt: skip
@@ -463,6 +465,12 @@ def evaluate_options() -> str:
     return _typed_dict_source("Options of scores of labels", "EvaluateOptions", meaning, found)
 
 
+def label_options() -> str:
+    """Return the module from which type checkers and editors read the options of words."""
+    found = {leaf.keyword: leaf for leaf in leaves(LabelConfig)}
+    return _typed_dict_source("Options of words", "LabelOptions", "Keywords of `netdissect.label`.", found)
+
+
 def _typed_dict_source(title: str, name: str, meaning: str, found: Mapping[str, Leaf]) -> str:
     fields = "\n".join(
         f"    {keyword}: {option_type(leaf.field.annotation)}\n" + _attribute_docstring(leaf.field.description or "")
@@ -489,5 +497,6 @@ if __name__ == "__main__":
         "dissect/compose/compose_options.py": compose_options,
         "dissect/segment/segment_options.py": segment_options,
         "evaluation/evaluate_options.py": evaluate_options,
+        "evaluation/open_vocabulary/label_options.py": label_options,
     }.items():
         (SOURCE / path).write_text(module(), encoding="utf-8")

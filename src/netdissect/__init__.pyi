@@ -42,6 +42,7 @@ from .evaluation.evaluated_labels import Evaluation as Evaluation
 from .evaluation.label_files import own_labels as own_labels
 from .evaluation.label_files import read_label_file as read_label_file
 from .evaluation.label_files import write_label_file as write_label_file
+from .evaluation.open_vocabulary.label_units import label as label
 from .evaluation.sanity_checks import sanity_checks as sanity_checks
 from .experiments.interventions.intervene import intervene as intervene
 from .experiments.interventions.intervene_config import InterveneConfig as InterveneConfig

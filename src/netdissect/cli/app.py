@@ -28,6 +28,7 @@ from netdissect.cli import (
 from netdissect.cli.cache import commands as cache
 from netdissect.cli.console import console
 from netdissect.cli.evaluate import commands as evaluate
+from netdissect.cli.evaluate.label import label
 from netdissect.cli.generators import intervene
 from netdissect.cli.interruption import spare_locks
 from netdissect.cli.process_tuning import tune_malloc, tune_openmp
@@ -69,6 +70,7 @@ app.command("export")(results.export)
 app.command("compose")(results.compose)
 app.command("segment")(segment.segment)
 app.command("evaluate")(evaluate.evaluate)
+app.command("label")(label)
 app.command("report")(results.report)
 app.command("serve")(serve.serve)
 app.command("intervene")(intervene.intervene)

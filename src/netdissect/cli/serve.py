@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from platformdirs import user_cache_path
 
 import netdissect
 from netdissect.errors import ConfigError
+
+if TYPE_CHECKING:
+    from netdissect.evaluation.open_vocabulary.embedding_source import EmbeddingSource
 
 
 def serve(
@@ -42,6 +46,20 @@ def serve(
             help="Result of 'netdissect experiment training-dynamics': its --out folder; repeats.",
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels", help="Label file of a single run, such as that of label: units are found by its words."
+        ),
+    ] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(
+            "--embeddings",
+            metavar="SPEC",
+            help="Model of images and words, as for label: sorts the units of a run with --moments by any word.",
+        ),
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
     public: Annotated[bool, typer.Option("--public", help="Allow a --host that other machines can reach.")] = False,
     allow_host: Annotated[
@@ -50,10 +68,18 @@ def serve(
 ) -> None:
     """Explore runs in a browser: thresholds, uploaded images, comparisons, ratings. Ctrl-C ends it."""
     shown = runs or _snapshots(training or ())
+    source = None if embeddings is None else _source(embeddings)
     netdissect.serve(
         shown, data_root=data_root, network=_networks(shown, network or ()), ratings=ratings, training=training or (),
+        labels=labels, embeddings=source,
         host=host, port=port, public=public, allow_hosts=allow_host or (), open_browser=open_browser,
     )  # fmt: skip
+
+
+def _source(spec: str) -> "EmbeddingSource":
+    from netdissect.evaluation.open_vocabulary.embedding_source import EmbeddingSource
+
+    return EmbeddingSource(spec, cache_folder=user_cache_path("netdissect"))
 
 
 def _snapshots(trainings: Sequence[Path]) -> list[Path]:

@@ -11,7 +11,8 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from netdissect.errors import NetdissectError, RequestError
+from netdissect.errors import ConfigError, NetdissectError, RequestError
+from netdissect.evaluation.open_vocabulary.embedding_source import Embeddings, EmbeddingSource
 from netdissect.explorer import html_pages
 from netdissect.explorer.freshness import FreshnessCheck
 from netdissect.explorer.html_pages import problem_page
@@ -22,9 +23,10 @@ from netdissect.explorer.networks.run_network import network_for
 from netdissect.explorer.ratings import Ratings
 from netdissect.explorer.routes import comparison, image_queries, rating_sessions, run_pages
 from netdissect.explorer.routes.explorer_state import Explorer, error_responses
-from netdissect.explorer.run_registry import GivenNetwork, RunRegistry
+from netdissect.explorer.run_registry import GivenNetwork, OpenRun, RunRegistry
 from netdissect.explorer.security import LOOPBACK_NAMES, Guard
 from netdissect.explorer.thumbnails import Thumbnails
+from netdissect.explorer.unit_words import UnitWords
 from netdissect.explorer.uploads import MAX_BYTES
 from netdissect.report.views.training_views import Trainings, open_trainings
 from netdissect.result import Result
@@ -39,6 +41,8 @@ def create_app(
     network: GivenNetwork | None = None,
     ratings: str | Path | None = None,
     training: Trainings = (),
+    labels: str | Path | None = None,
+    embeddings: Embeddings | EmbeddingSource | None = None,
 ) -> FastAPI:
     """Make the explorer as an application that any ASGI server can run; see `netdissect.explorer.serve`.
 
@@ -55,6 +59,11 @@ def create_app(
         SQLite file in which ratings are kept; None: the rating page is off.
     training
         Results of the experiment `training-dynamics`, or their folders.
+    labels
+        Of a single run: a label file, such as one of `netdissect.label`. The search of units finds its words, too.
+    embeddings
+        Of a single run with ``moments=True``: a model as for `netdissect.label`, by which units are sorted by their
+        similarity to any word.
 
     Returns
     -------
@@ -65,6 +74,8 @@ def create_app(
     for run in registry:
         if run.network is not None:
             run.network = network_for(run)
+    if labels is not None or embeddings is not None:
+        _open_words(list(registry), labels, embeddings, data_root)
     trainings = open_trainings(training, [run.numbered for run in registry])
     ratings_file = None if ratings is None else Ratings(ratings)
     explorer = Explorer(
@@ -98,6 +109,22 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_middleware(FreshnessCheck, runs=tuple(registry))
     return app
+
+
+def _open_words(
+    runs: Sequence[OpenRun],
+    labels: str | Path | None,
+    embeddings: Embeddings | EmbeddingSource | None,
+    data_root: str | Path | None,
+) -> None:
+    if len(runs) > 1:
+        raise ConfigError(
+            f"labels or embeddings were given for {len(runs)} runs, and they are of one. Expected one run: serve each "
+            "in an "
+            "explorer of its own."
+        )
+    given = embeddings if embeddings is None or isinstance(embeddings, EmbeddingSource) else EmbeddingSource(embeddings)
+    runs[0].words = UnitWords.open(runs[0].result, labels, given, data_root)
 
 
 def guarded(app: ASGIApp, hosts: Sequence[str] = (), *, any_address: bool = False) -> Guard:

@@ -18,7 +18,7 @@ from netdissect.explorer.networks.run_network import unavailable_reason
 from netdissect.explorer.queries.image_details import image_detail
 from netdissect.explorer.queries.requests import ImageQuery, LayerPageQuery, MatchQuery
 from netdissect.explorer.queries.segmentations import segmentation_detail
-from netdissect.explorer.queries.unit_details import check_unit, select_units, shown_level
+from netdissect.explorer.queries.unit_details import check_unit, select_units, shown_level, unit_words
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
 from netdissect.plots.example_images import read_labels
 from netdissect.report.drawing.concept_scripts import concept_script
@@ -111,6 +111,7 @@ class LiveReport:
                 page_size=query.limit,
                 own_limit=run_min_iou(opened.result, layer.info.name),
                 json=f"api/runs/{opened.id}/layers/{index}/units",
+                words=unit_words(opened, layer.info.name, chosen, query), searchable=opened.words.search is not None,
             )  # fmt: skip
 
         return self._cached(("layer", run, index, query.model_dump_json()), make)
@@ -132,6 +133,7 @@ class LiveReport:
             return self.pages.unit(
                 tables, self._views[run], unit_view(tables, unit, PAGE_IMAGES), unit_detail(tables, unit),
                 slider=slider, run_id=opened.id, json=f"api/runs/{opened.id}/layers/{index}/units/{unit}",
+                words=unit_words(opened, opened.layer(index).info.name, [unit]),
             )  # fmt: skip
 
         return self._cached(("unit", run, index, unit, quantile), make)

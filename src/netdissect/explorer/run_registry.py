@@ -16,6 +16,7 @@ from netdissect.concepts import Size
 from netdissect.config import one_or_more
 from netdissect.errors import ConfigError, RequestError
 from netdissect.explorer.threshold_curves import ThresholdCurves
+from netdissect.explorer.unit_words import NO_WORDS, UnitWords
 from netdissect.models import Network
 from netdissect.plots.example_images import image_folder
 from netdissect.report.layer_tables import NumberedRun, number_runs
@@ -41,6 +42,8 @@ class OpenRun:
         Given by the user, perhaps as a module; None: loaded again on first use.
     folder
         The run folder as the user named it; None: the result is in memory.
+    words
+        Words of its units from a label file, and the search by any word.
     """
 
     numbered: NumberedRun
@@ -48,6 +51,7 @@ class OpenRun:
     name: str
     network: Network | torch.nn.Module | None = None
     folder: Path | None = None
+    words: UnitWords = NO_WORDS
 
     def __post_init__(self) -> None:
         self._lock = Lock()

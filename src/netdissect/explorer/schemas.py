@@ -99,6 +99,15 @@ class MaskLevel(Response):
         )
 
 
+class UnitWord(Response):
+    """What is known of a unit from a label file and from embeddings."""
+
+    word: str | None = Field(description="Its word in the label file of the explorer; null: it has none.")
+    similarity: float | None = Field(
+        description="To the words that were searched for, from -1 to 1; null: not searched."
+    )
+
+
 class UnitPage(Response):
     """Units of a layer, filtered and sorted."""
 
@@ -107,6 +116,7 @@ class UnitPage(Response):
     total: int = Field(description="Number of units that match.")
     offset: int
     units: tuple[UnitView, ...]
+    words: dict[int, UnitWord] = Field(description="By unit; empty without --labels and --embeddings.")
 
 
 class Threshold(Response):

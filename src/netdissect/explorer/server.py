@@ -12,6 +12,7 @@ import uvicorn
 
 from netdissect.config import one_or_more
 from netdissect.errors import ConfigError
+from netdissect.evaluation.open_vocabulary.embedding_source import Embeddings, EmbeddingSource
 from netdissect.explorer.asgi import create_app, guarded
 from netdissect.explorer.run_registry import GivenNetwork
 from netdissect.explorer.security import is_loopback
@@ -33,6 +34,8 @@ def serve(
     network: GivenNetwork | None = None,
     ratings: str | Path | None = None,
     training: Trainings = (),
+    labels: str | Path | None = None,
+    embeddings: Embeddings | EmbeddingSource | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
     public: bool = False,
@@ -43,7 +46,7 @@ def serve(
 
     Parameters
     ----------
-    runs, data_root, network, ratings, training
+    runs, data_root, network, ratings, training, labels, embeddings
         See `netdissect.explorer.create_app`.
     host
         Address to listen at.
@@ -66,7 +69,10 @@ def serve(
         If a given network is not that of its run.
     """
     _check_host(host, public)
-    app = create_app(runs, data_root=data_root, network=network, ratings=ratings, training=training)
+    app = create_app(
+        runs, data_root=data_root, network=network, ratings=ratings, training=training, labels=labels,
+        embeddings=embeddings,
+    )  # fmt: skip
     hosts = [host, *one_or_more(allow_hosts), *([socket.gethostname()] if host in WILDCARDS else [])]
     config = uvicorn.Config(
         guarded(app, hosts, any_address=host in WILDCARDS), log_config=None, access_log=False, server_header=False,

@@ -32,10 +32,13 @@ class UnitsQuery(RequestModel):
 
     quantile: QuantileOrOwn = None
     min_iou: LimitOrOwn = None
-    q: str = Field("", max_length=100, description="Part of a label in any case, or a unit index.")
+    q: str = Field("", max_length=100, description="Part of a label or word in any case, or a unit index.")
     category: list[str] = Field([], max_length=20, description="Only labels of these categories.")
     state: State | None = Field(None, description="Only units in this state; default: all.")
-    sort: Literal["iou", "unit", "label"] = "iou"
+    sort: Literal["iou", "unit", "label", "similarity"] = Field(
+        "iou",
+        description="similarity: to the words of `q`, which then filter nothing, by the embeddings of the explorer.",
+    )
     offset: int = Field(0, ge=0, le=LARGEST)
     limit: int = Field(24, ge=1, le=200)
     images: int = Field(6, ge=0, le=MOST_IMAGES, description="Top images of each unit.")

@@ -1,6 +1,7 @@
 """Runs, counts and units, computed from results."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from netdissect.explorer.schemas import (
     Threshold,
     UnitDetailResponse,
     UnitPage,
+    UnitWord,
 )
 from netdissect.explorer.threshold_curves import Thresholds, nearest
 from netdissect.plots.category_colors import category_colors
@@ -132,23 +134,46 @@ def unit_page(run: OpenRun, index: int, query: UnitsQuery) -> UnitPage:
         total=len(matching),
         offset=query.offset,
         units=tuple(unit_view(tables, unit, query.images) for unit in chosen),
+        words=unit_words(run, layer.info.name, chosen, query),
     )
 
 
 def select_units(run: OpenRun, layer: LayerResult, measured: float, query: UnitsQuery) -> pl.DataFrame:
     """Return the rows of `labeled_units` that match a query, in its order."""
     units = labeled_units(run, layer, measured, query.min_iou)
-    if query.q:
+    words = run.words.of_layer(layer.info.name)
+    if by_similarity(query):
+        similarity = run.words.similarity(layer.info.name, query.q)
+        units = units.with_columns(pl.Series("similarity", similarity))
+    elif query.q:
         text = query.q.lower()
         unit = int(text.lstrip("#")) if re.fullmatch(r"#?[0-9]{1,9}", text) else -1
         in_label = pl.col("label").str.to_lowercase().str.contains(text, literal=True).fill_null(value=False)
-        units = units.filter(in_label | (pl.col("unit") == unit))
+        with_word = [each for each, word in words.items() if text in word.lower()]
+        units = units.filter(in_label | (pl.col("unit") == unit) | pl.col("unit").is_in(with_word))
     if query.category:
         units = units.filter(pl.col("category").is_in(query.category))
     if query.state:
         units = units.filter(pl.col("state") == query.state)
-    column, descending = SORTS[query.sort]
+    column, descending = ("similarity", True) if by_similarity(query) else SORTS.get(query.sort, SORTS["iou"])
     return units.sort([column, "iou", "unit"], descending=[descending, True, False], nulls_last=True)
+
+
+def by_similarity(query: UnitsQuery) -> bool:
+    """Tell whether units are sorted by their similarity to words: there are words, and that order was asked for."""
+    return query.sort == "similarity" and bool(query.q.strip())
+
+
+def unit_words(run: OpenRun, layer: str, units: Sequence[int], query: UnitsQuery | None = None) -> dict[int, UnitWord]:
+    """Return what is known of the words of some units of a layer; empty: nothing."""
+    words = run.words.of_layer(layer)
+    values = run.words.similarity(layer, query.q) if query is not None and by_similarity(query) else None
+    if not words and values is None:
+        return {}
+    return {
+        unit: UnitWord(word=words.get(unit), similarity=None if values is None else float(values[unit]))
+        for unit in units
+    }
 
 
 def unit_response(

@@ -113,6 +113,7 @@
     iou: byIou,
     unit: (a, b) => a.unit - b.unit,
     label: (a, b) => (a.label === "") - (b.label === "") || a.label.localeCompare(b.label) || byIou(a, b),
+    similarity: byIou, // to the words of the search: the explorer sorts
   };
   const read = () => !browse ? [] : [...browse.querySelectorAll(".unit, .entry")].map((node) => ({
     node,
