@@ -7,8 +7,9 @@ from pydantic import Field
 
 from netdissect.config import Fraction, OneOrMore
 from netdissect.config_fields import Config, Option
-from netdissect.evaluation.scores import ACTIVE_SHARE
-from netdissect.evaluation.unit_intervals import REPLICATES
+
+ACTIVE_SHARE = 0.005
+REPLICATES = 10_000
 
 
 class EvaluateConfig(Config):

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.evaluation.evaluate_config import ACTIVE_SHARE
 from netdissect.evaluation.label_metrics import IMAGE_SCORES, LabelMetric
-from netdissect.evaluation.scores import ACTIVE_SHARE, AnyFloats
+from netdissect.evaluation.scores import AnyFloats
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

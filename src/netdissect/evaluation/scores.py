@@ -18,14 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
+from netdissect.evaluation.evaluate_config import ACTIVE_SHARE
 from netdissect.scoring.iou import f1 as f1_of_counts
 from netdissect.scoring.iou import iou as iou_of_counts
 
 AnyFloats = npt.NDArray[np.floating[Any]]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-
-ACTIVE_SHARE = 0.005
 
 
 def active_images(activations: AnyFloats, active_share: float = ACTIVE_SHARE) -> Bools:
@@ -83,16 +82,16 @@ def average_precision(activations: AnyFloats, presence: AnyFloats, active_share:
     >>> average_precision(activations, presence, 0.5)
     array([0.5])
     """
-    order = np.argsort(-presence, axis=0, kind="stable")
-    ranked = np.take_along_axis(presence, order, axis=0)
-    hits = np.take_along_axis(active_images(activations, active_share), order, axis=0)
-    positions = np.arange(len(ranked))[:, None]
-    is_last = np.ones(ranked.shape, np.bool_)
-    is_last[:-1] = ranked[1:] != ranked[:-1]
-    # The last image of each tie, seen from each of its images.
-    last = np.minimum.accumulate(np.where(is_last, positions, len(ranked))[::-1], axis=0)[::-1]
-    precision = np.take_along_axis(np.cumsum(hits, axis=0), last, axis=0) / (last + 1)
-    return np.asarray((precision * hits).sum(axis=0) / hits.sum(axis=0), np.float64)
+    active = active_images(activations, active_share)
+    retrieved, hits, total = (np.zeros(presence.shape[1]) for _ in range(3))
+    # Level by level: presence has few, and for those a sort of each pair takes eight times as long.
+    for level in np.unique(presence)[::-1]:
+        tied = presence == level
+        new_hits = (tied & active).sum(axis=0)
+        retrieved += tied.sum(axis=0)
+        hits += new_hits
+        total += new_hits * np.divide(hits, retrieved, out=np.zeros_like(hits), where=retrieved > 0)
+    return np.asarray(total / hits, np.float64)
 
 
 def correlation(activations: AnyFloats, presence: AnyFloats) -> Floats:

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.evaluation.evaluate_config import REPLICATES
 from netdissect.scoring.statistics.bootstrap import CONFIDENCE_LEVEL, poisson_weights
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-REPLICATES = 10_000
 _COLUMNS = 64  # whose replicates are in memory together
 
 
