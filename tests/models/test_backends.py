@@ -225,3 +225,15 @@ def test_without_its_package_the_extra_of_a_runtime_is_named(name, monkeypatch):
     extra = RUNTIMES[name].extra
     with pytest.raises(MissingExtraError, match=rf"pip install 'netdissect\[{extra}\]'"):
         record(network_of(_InPlace()), ["one"], BackendSettings(name, BATCH))
+
+
+def test_pytorch_records_in_bfloat16_what_the_network_gives():
+    torch.manual_seed(0)
+    network = network_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3)))
+    for images in (IMAGES, IMAGES.contiguous(memory_format=torch.channels_last)):
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            layers = resolve_layers(network, ["3"], Assumed(layout="NCHW"))
+            with network.prepared(), ActivationRecorder(network, layers) as recorder:
+                found = [recorder(images)["3"] for _ in range(3)]
+            expected = network.module(images).float()
+        assert all(torch.equal(maps, expected) for maps in found)

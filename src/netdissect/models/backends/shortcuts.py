@@ -50,7 +50,8 @@ def _forward(module: Any, values: Tensor) -> Tensor:
 
 def _normalized(norm: Any, values: Tensor) -> Tensor:
     """Run the operation that batch_norm is on a CPU, where it computes no statistics of the batch."""
-    unused = {"save_mean": values.new_empty(0), "save_invstd": values.new_empty(0)}
+    # Of the type of the statistics: values may be bfloat16 where these are float32.
+    unused = {name: norm.running_mean.new_empty(0) for name in ("save_mean", "save_invstd")}
     torch.ops.aten.native_batch_norm.out(
         values, norm.weight, norm.bias, norm.running_mean, norm.running_var, False, 0.0, norm.eps, out=values, **unused
     )
