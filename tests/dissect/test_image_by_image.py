@@ -99,7 +99,7 @@ def assert_images_are_the_oracle_s(
             assert len(found) == len(set(found))
             assert set(found) == expected_rows(images), (name, quantile)
             met |= set(table["label_id"])
-        found = frame(result.layers[name], "labels").rows()
+        found = frame(result.layers[name], "labels").select("image_index", "label_id", "pixels").rows()
         labels = [
             (row, n, counts.concept_pixels[n])
             for row, counts in enumerate(images)
