@@ -272,7 +272,7 @@ def _with_moments(layer: LayerResult, units: pl.DataFrame) -> tuple[pl.DataFrame
     )
     concepts = layer.scores.select("label_id", "concept", "category").unique(maintain_order=True).rows()
     rows = [
-        (unit, rank, *concepts[rank], 0.5 - rank, 0.25, 0.1 * rank)
+        (unit, rank, *concepts[rank], 0.5 - rank, (0.5 - rank) / 4, 0.25, 0.1 * rank)
         for unit in range(layer.info.units - 2)
         for rank in range(1 + unit % 3)
     ]

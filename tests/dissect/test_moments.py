@@ -109,6 +109,8 @@ def test_linear_explanations_and_labels_have_the_scores_of_least_squares_on_the_
             expected = least_squares(shares[:, chosen], values, held_out)
             assert (row["linear_correlation"], row["linear_r2"]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
             fitted = shares[:, chosen] @ terms["weight"].to_numpy() + terms["intercept"][0]
+            deviations = shares[~held_out][:, chosen].std(axis=0) / values[~held_out].std()
+            np.testing.assert_allclose(terms["standardized_weight"], terms["weight"] * deviations, rtol=1e-4)
             in_selection = np.corrcoef(fitted[~held_out], values[~held_out])[0, 1]
             assert terms["selection_correlation"][-1] == pytest.approx(in_selection, abs=1e-5)
 

@@ -66,16 +66,22 @@ def test_units_are_listed_best_first_with_their_next_best_concepts(result: Resul
         assert row.count(label) == 1
 
 
-def test_units_of_a_run_with_moments_are_listed_with_their_r2(result: Result, with_statistics: Result) -> None:
+def test_units_of_a_run_with_moments_are_listed_with_their_r2_and_linear_explanation(
+    result: Result, with_statistics: Result
+) -> None:
     assert "R2" not in printed(console_tables.units(result, "block.1"))
     table = console_tables.units(with_statistics, "block.1", top=None)
-    assert [column.name for column in table.columns][-2:] == ["label R2", "linear R2"]
+    assert [column.name for column in table.columns][-3:] == ["label R2", "linear R2", "linear explanation"]
     rows = with_statistics.layers["block.1"].statistics["units"].filter(quantile=0.05).collect().to_dicts()
     expected = {
         str(row["unit"]): ["" if row[name] is None else f"{row[name]:.2f}" for name in ("label_r2", "linear_r2")]
         for row in rows
     }
-    assert {unit: cells[-2:] for unit, *cells in table.rows} == expected
+    assert {unit: cells[-3:-1] for unit, *cells in table.rows} == expected
+    explanations = with_statistics.layers["block.1"].statistics["linear_explanations"].collect()
+    for unit, *cells in table.rows:
+        terms = explanations.filter(unit=int(unit)).select("standardized_weight", "concept").rows()
+        assert cells[-1] == ", ".join(f"{weight:+.2f} {concept}" for weight, concept in terms)
 
 
 def test_all_units_are_listed_without_a_limit_and_dead_units_are_marked(result: Result) -> None:

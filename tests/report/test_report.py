@@ -232,8 +232,8 @@ def measured(result: Result, data_set: ConceptData) -> Result:
             "selection_iou": 0.3444, "p_value": 0.001, "q_value_bh": 0.002, "null_iou_p95": None,
             "label_r2": 0.0123, "linear_r2": 0.4567, "linear_correlation": 0.6789}  # fmt: skip
     concept, category = result.concepts.select("concept", "category").row(1)
-    term = {"unit": 0, "rank": 0, "concept": concept, "category": category, "weight": -2.5, "intercept": 0.75,
-            "selection_correlation": 0.6543}  # fmt: skip
+    term = {"unit": 0, "rank": 0, "concept": concept, "category": category, "weight": -2.5,
+            "standardized_weight": -0.375, "intercept": 0.75, "selection_correlation": 0.6543}  # fmt: skip
     counts = {
         "quantile": 0.05, "rule": "top-label", "category": "total", "detectors": 3, "unique_detectors": 3,
         "detectors_ci_low": 2.0, "detectors_ci_high": 7.0, "unique_detectors_ci_low": 1.0,
@@ -265,9 +265,9 @@ def test_a_unit_shows_its_false_positives_false_negatives_and_statistics(
     assert "most often at the top, right" in page.text
     assert "0.012 on held-out images" in page.text
     assert "0.457 on held-out images, correlation 0.679" in page.text
-    assert "-2.5" in page.text
+    assert "-0.375" in page.text
+    assert "-2.5" not in page.text
     assert "0.654" in page.text
-    assert "predicted as 0.75 plus" in page.text
     layer = Page(tmp_path / "report" / "r0/l0/index.html").text
     assert "2–7, 1–4" in layer
     assert "null 0.2" in layer

@@ -36,6 +36,8 @@ from netdissect.scoring.detectors import limit_in_words
 from netdissect.scoring.number_text import iou_text
 
 RUNNERS_UP = 3
+EXPLANATION = "linear explanation"
+"""Column of the first concepts of the linear explanation with their standardized weights."""
 
 RULE_NOTES: dict[Rule, str] = {
     "top-label": "top-label: a unit counts once, under its best concept, at an IoU {}.",
@@ -139,7 +141,7 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
     best = best_scores(result, layer, quantile, RUNNERS_UP + 1)
     for unit, concept, iou in best.select("unit", "concept", "iou").rows():
         runners_up.setdefault(unit, []).append((concept, iou))
-    r2 = _r2_of_units(result, layer, quantile)
+    whole_range = _whole_range_of_units(result, layer, quantile)
     masks = result.info.data.masks
     columns = [
         Column("unit", key=True),
@@ -149,7 +151,7 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
         Column("IoU"),
         Column("detector", "text"),
         Column("next best", "text"),
-        *(Column(name) for name in r2),
+        *(Column(name, "text" if name == EXPLANATION else "number") for name in whole_range),
     ]
     cells = []
     for row in shown.iter_rows(named=True):
@@ -164,7 +166,7 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
                 iou_text(row["iou"], min_iou),
                 "yes" if row["detector"] else "no",
                 ", ".join(others[:RUNNERS_UP]),
-                *("" if (value := values.get(row["unit"])) is None else f"{value:.2f}" for values in r2.values()),
+                *(texts.get(row["unit"], "") for texts in whole_range.values()),
             ]
         )
     words = limit_in_words("top-label", min_iou)
@@ -209,14 +211,24 @@ def mask_agreement(masks: MachineMasks) -> TextTable:
     return TextTable(columns, rows, notes=notes)
 
 
-def _r2_of_units(result: Result, layer: str, quantile: float) -> dict[str, dict[int, float | None]]:
-    """Return R2 of label and linear explanation by title and unit; empty: not measured."""
+def _whole_range_of_units(result: Result, layer: str, quantile: float) -> dict[str, dict[int, str]]:
+    """Return R2 of label and linear explanation, and its terms, by title and unit; empty: not measured."""
     titles = {"label_r2": "label R2", "linear_r2": "linear R2"}
     statistics = result.layer(layer).statistics
     if "linear_explanations" not in statistics:
         return {}
     rows = statistics["units"].filter(pl.col("quantile") == quantile).select("unit", *titles).collect()
-    return {title: dict(rows.select("unit", name).iter_rows()) for name, title in titles.items()}
+    texts = {
+        title: {unit: f"{r2:.2f}" for unit, r2 in rows.select("unit", name).drop_nulls().iter_rows()}
+        for name, title in titles.items()
+    }
+    by_unit = statistics["linear_explanations"].sort("unit", "rank").group_by("unit", maintain_order=True)
+    terms = by_unit.agg(pl.col("standardized_weight", "concept").head(RUNNERS_UP)).collect()
+    texts[EXPLANATION] = {
+        unit: ", ".join(f"{weight:+.2f} {concept}" for weight, concept in zip(weights, concepts, strict=True))
+        for unit, weights, concepts in terms.select("unit", "standardized_weight", "concept").iter_rows()
+    }
+    return texts
 
 
 def concepts(result: Result, quantile: float | None = None) -> TextTable:

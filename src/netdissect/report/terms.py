@@ -89,6 +89,12 @@ TERMS: dict[str, Term] = {
         "The mean activation of a unit on an image as a weighted sum of the shares of pixels of at most ten concepts.",
         "explanation/metrics#linear-explanations",
     ),
+    "standardized-weight": Term(
+        "standardized weight",
+        "By how many of its standard deviations the mean activation changes with one standard deviation of the share "
+        "of the concept, on the selection half. Comparable between concepts of large and of small shares.",
+        "explanation/metrics#linear-explanations",
+    ),
     "null": Term(
         "permutation null",
         "What units that ignore the labels would give: the masks are scored with the labels of other images, many "

@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Self
@@ -29,6 +30,7 @@ from netdissect.result.csv_frames import escaped_frame
 from netdissect.result.result import SCHEMA_VERSIONS, LayerInfo, LayerResult, Result, RunInfo, RunOrigin
 from netdissect.result.run_config import CONFIG_FILE, config_damage, config_of
 from netdissect.result.schema import STATISTICS_FOLDER, check_concepts, check_layer
+from netdissect.result.statistics_schema import ROW_GROUPS
 
 RUN_FILE = "run.json"
 FRAMES = ("thresholds", "units", "top")
@@ -270,7 +272,9 @@ def _save_layer(layer: LayerResult, folder: Path) -> list[Path]:
         "top_maps.npy": lambda file: np.save(file, layer.top_maps),
     }
     for name, table in layer.statistics.items():
-        writers[f"{STATISTICS_FOLDER}/{name}.parquet"] = table.sink_parquet
+        writers[f"{STATISTICS_FOLDER}/{name}.parquet"] = partial(
+            table.sink_parquet, row_group_size=ROW_GROUPS.get(name)
+        )
         (folder / STATISTICS_FOLDER).mkdir(exist_ok=True)
     for name, write in writers.items():
         write_whole(folder / name, write)

@@ -167,6 +167,7 @@ LINEAR_EXPLANATIONS: Schema = {
     "concept": pl.String,
     "category": pl.String,
     "weight": pl.Float64,  # activation for a share of 1
+    "standardized_weight": pl.Float64,  # standard deviations of the activation for one of the share
     "intercept": pl.Float64,  # of the unit
     "selection_correlation": pl.Float64,  # of the fit of this concept and those before it
 }
@@ -186,6 +187,9 @@ ERROR_IMAGES: Schema = {
     "label_width": pl.Int32,
     "mask": pl.String,  # see netdissect.scoring.mask_runs.read_mask; empty: the unit is active nowhere
 }
+
+ROW_GROUPS: Mapping[str, int] = {"image_means": 16}
+"""Rows of a row group in the file of a table whose rows are long: writer and reader hold a few groups in memory."""
 
 TABLES: Mapping[str, Schema] = {
     "units": UNITS,

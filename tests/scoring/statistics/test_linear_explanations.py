@@ -16,6 +16,7 @@ from netdissect.scoring.statistics.linear_explanations import (
     fit,
     heldout_scores,
     select_terms,
+    standardized_weights,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -50,6 +51,11 @@ def correlation_of_fit(shares: Floats, values: Floats) -> float:
     design = np.column_stack([shares, np.ones(len(shares))])
     fitted = design @ np.linalg.lstsq(design, values)[0]
     return float(np.corrcoef(fitted, values)[0, 1])
+
+
+def scaled(values: Floats) -> Floats:
+    """Divide deviations from the mean by the standard deviation, column by column."""
+    return (values - values.mean(axis=0)) / values.std(axis=0)
 
 
 def chosen_by_trying(shares: Floats, values: Floats) -> tuple[list[int], list[float]]:
@@ -105,8 +111,12 @@ def test_fits_and_scores_are_those_of_least_squares_on_the_images() -> None:
         np.testing.assert_allclose(models.weights[unit, : len(of_unit)], regression.coef_, rtol=1e-5, atol=1e-6)
         assert models.intercepts[unit] == pytest.approx(regression.intercept_, rel=1e-5)
         predicted = others[:, of_unit] @ models.weights[unit, : len(of_unit)] + models.intercepts[unit]
+        standardized = LinearRegression().fit(scaled(shares[:, of_unit]), scaled(units[unit].astype(np.float64))).coef_
+        found = standardized_weights(models, *chosen)[unit, : len(of_unit)]
+        np.testing.assert_allclose(found, standardized, rtol=1e-5, atol=1e-6)
         assert scores.r2[unit] == pytest.approx(r2_score(other_units[unit], predicted), rel=1e-7)
         assert scores.correlations[unit] == pytest.approx(np.corrcoef(predicted, other_units[unit])[0, 1], rel=1e-7)
+    assert (standardized_weights(models, *chosen)[-1] == 0).all(), "a constant unit has no weights"
     assert np.isnan(scores.r2[-1])
     assert np.isnan(scores.correlations[-1])
 

@@ -28,9 +28,11 @@ from netdissect.scoring.statistics.linear_explanations import (
     fit,
     heldout_scores,
     select_terms,
+    standardized_weights,
 )
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 class _Half(NamedTuple):
@@ -63,7 +65,8 @@ def linear_tables(levels: Sequence[QuantileCounts], moments: LayerMoments) -> tu
         chosen, scored = selection.units(means), heldout.units(means)
         terms = select_terms(selection.moments, chosen)
         models = fit(selection.moments, chosen, terms.concepts)
-        explanations.append(_explanation_frame(layer_counts, label_ids, models, terms, first))
+        standardized = standardized_weights(models, selection.moments, chosen)
+        explanations.append(_explanation_frame(layer_counts, label_ids, models, terms, standardized, first))
         linear = heldout_scores(models, heldout.moments, scored)
         for level, of_level in zip(levels, labels[:, first : first + len(means)], strict=True):
             concepts = of_level[:, None]
@@ -109,7 +112,7 @@ def _positions(label_ids: Ints, wanted: Ints) -> Ints:
 
 
 def _explanation_frame(
-    layer_counts: LayerCounts, label_ids: Ints, models: LinearModels, terms: Terms, first: int
+    layer_counts: LayerCounts, label_ids: Ints, models: LinearModels, terms: Terms, standardized: Floats, first: int
 ) -> pl.DataFrame:
     unit, rank = (terms.concepts >= 0).nonzero()
     of_terms = label_ids[terms.concepts[unit, rank]]
@@ -122,6 +125,7 @@ def _explanation_frame(
             "concept": pl.Series([concept.name for concept in concepts], dtype=pl.String),
             "category": pl.Series([concept.category for concept in concepts], dtype=pl.String),
             "weight": models.weights[unit, rank],
+            "standardized_weight": standardized[unit, rank],
             "intercept": models.intercepts[unit],
             "selection_correlation": terms.correlations[unit, rank],
         }

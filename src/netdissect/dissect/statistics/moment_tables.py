@@ -8,7 +8,7 @@ import polars as pl
 from netdissect.activations.image_values import unit_blocks
 from netdissect.concepts import ConceptData
 from netdissect.dissect.statistics.layer_moments import LayerMoments
-from netdissect.result.statistics_schema import IMAGE_MEANS, MOMENTS, complete
+from netdissect.result.statistics_schema import IMAGE_MEANS, MOMENTS, ROW_GROUPS, complete
 from netdissect.scoring.cell_moments import HALVES, CellMoments
 
 ROWS = 2**20
@@ -23,7 +23,7 @@ def image_means_of(moments: LayerMoments, folder: Path) -> pl.LazyFrame:
         paths.append(folder / f"image-means-{first:07}.parquet")
         units = np.arange(first, first + len(means))
         frame = pl.DataFrame({"unit": units, "mean_activation": means})
-        complete(frame, IMAGE_MEANS).write_parquet(paths[-1])
+        complete(frame, IMAGE_MEANS).write_parquet(paths[-1], row_group_size=ROW_GROUPS["image_means"])
     return pl.scan_parquet(paths)
 
 

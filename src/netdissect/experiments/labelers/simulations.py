@@ -206,7 +206,8 @@ def linear_explanations(images: SimulatedImages) -> Simulation:
     frame = images.result.layer(images.layer).statistics["linear_explanations"].sort("unit", "rank").collect()
     for (unit,), terms in frame.group_by("unit", maintain_order=True):
         index, named = int(str(unit)), dict(terms.select("concept", "weight").rows())
-        texts[index] = " ".join(f"{weight:+.3g} {name}" for name, weight in named.items())
+        shown = terms.select("standardized_weight", "concept").iter_rows()
+        texts[index] = ", ".join(f"{weight:+.2f} {name}" for weight, name in shown)
         concepts[index] = frozenset(name for name, weight in named.items() if weight > 0)
         weights[[column[name] for name in named], index] = [*named.values()]
     return Simulation(texts, concepts, images.shares @ weights)

@@ -180,6 +180,30 @@ def fit(shares: ShareMoments, units: UnitMoments, concepts: Ints) -> LinearModel
     return LinearModels(concepts, weights, intercepts)
 
 
+def standardized_weights(models: LinearModels, shares: ShareMoments, units: UnitMoments) -> Floats:
+    """Return weights in standard deviations, float64 (U, T): of the activation for one of the share of the concept.
+
+    Parameters
+    ----------
+    models
+        Fitted on the images of these moments.
+    shares, units
+        Moments of shares and activations.
+
+    Notes
+    -----
+    The weight of a rare concept is large because its shares are small; these do not depend on the scale of either.
+
+    >>> data = scipy.sparse.csr_array(np.array([[0.0], [0.0], [0.5], [0.5]]))
+    >>> moments = ShareMoments.of(data), UnitMoments.of(data, np.array([[1, 1, 4, 4]], np.float32))
+    >>> standardized_weights(fit(*moments, np.array([[0]])), *moments)
+    array([[1.]])
+    """
+    of_shares = np.maximum(np.diagonal(shares.covariance), 0)[models.concepts]
+    of_units = np.where(units.variances > 0, units.variances, 1.0)
+    return models.weights * np.sqrt(of_shares / of_units[:, None])
+
+
 class LinearScores(NamedTuple):
     """How well linear functions predict the mean activations of units on other images, float64 (U,).
 
