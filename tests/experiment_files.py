@@ -19,6 +19,15 @@ def classifier():
     body = (torch.nn.Conv2d(3, 4, 5, stride=4), torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 3), *pooled)
     return torch.nn.Sequential(*body), Preprocessing((64, 64), (0.5,) * 3, (0.25,) * 3)
 
+class Words:
+    name, digest, preprocessing = "words", "", Preprocessing((8, 8), (0.5,) * 3, (0.25,) * 3)
+
+    def embed_images(self, pixels):
+        return pixels.mean(dim=(2, 3))
+
+    def embed_words(self, words):
+        return torch.tensor([[len(word), 1.0 + word.count("a"), 1.0 + word.count("e")] for word in words])
+
 def flat():
     module, preprocessing = classifier()
     return torch.nn.Sequential(*module[:1], torch.nn.Flatten(), torch.nn.Linear(4 * 15 * 15, 3)), preprocessing

@@ -147,6 +147,16 @@ def test_a_second_call_trains_and_dissects_nothing(workspace, rotated, config, m
     assert [path.stat().st_mtime_ns for path in sorted(workspace.folder("turned").rglob("*"))] == times
 
 
+def test_the_two_tower_network_of_a_workspace_is_trained_once_and_on_other_images(workspace, monkeypatch):
+    first = workspace.two_tower()
+    monkeypatch.setattr(sys.modules["netdissect.training.workspace"], "train_two_tower", None)
+    assert Workspace(workspace.root, SCALE).two_tower().digest == first.digest
+    captioned = ConceptData.open(workspace.folder("captioned"))
+    assert len(captioned) == len(workspace.data)
+    contents = [{data.image_path(row).read_bytes() for row in range(len(data))} for data in (captioned, workspace.data)]
+    assert not set.intersection(*contents)
+
+
 def test_layers_are_all_convolutions_in_order(workspace, tmp_path):
     network = workspace.trained().network()
     assert convolutions(network) == tuple(f"conv{number}.0" for number in range(1, 6))

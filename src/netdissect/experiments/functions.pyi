@@ -207,12 +207,12 @@ def formulas(
 
 def labelers(
     model: Network | torch.nn.Module | str, data: ConceptData | str | Path, *, labels: str | Sequence[str] = ...,
-    formulas: bool = ..., layer: str | Sequence[str] = ..., protocol: str = ..., quantile: float | Sequence[float] =
-    ..., threshold: Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int | None = ..., anchor:
-    Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction:
-    Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once", "each"] = ..., segmentation_size: int |
-    None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
-    Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size:
+    embeddings: str | None = ..., formulas: bool = ..., layer: str | Sequence[str] = ..., protocol: str = ..., quantile:
+    float | Sequence[float] = ..., threshold: Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int |
+    None = ..., anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ...,
+    restriction: Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once", "each"] = ...,
+    segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None =
+    ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size:
     Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
     Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force:
     bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =

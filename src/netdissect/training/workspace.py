@@ -6,6 +6,8 @@
     ROOT/synthetic/                   the data set that is dissected
     ROOT/train_images.npz             training images and their scenes
     ROOT/trained/DIGEST.safetensors   networks, named by the digest of their configuration
+    ROOT/captioned/                   images of the captions of the two-tower network; not those that are dissected
+    ROOT/two_tower.safetensors        that network
     ROOT/runs/DIGEST/                 dissections that several experiments share
     ROOT/caches/                      label maps, decoded once
     ROOT/NAME/                        files of one experiment
@@ -43,6 +45,11 @@ from netdissect.training.scene_net import (
     save_trained,
 )
 from netdissect.training.train import StepCallback, settle_precision, train_on
+from netdissect.training.two_towers.train_two_tower import train_two_tower
+from netdissect.training.two_towers.two_tower import TwoTower, load_two_tower, save_two_tower
+
+CAPTIONED = 100_000
+"""What is added to the seed of the dissected images for those of captions."""
 
 
 class Scale(Config):
@@ -186,6 +193,19 @@ class Workspace:
         path = self._network_file(train_config)
         path.parent.mkdir(exist_ok=True)
         return load_trained(save_trained(trained, path))
+
+    def two_tower(self) -> TwoTower:
+        """Train a network that embeds images and words, or load it: on captions of as many other images."""
+        path, scale = self.root / "two_tower.safetensors", self.scale
+        if not path.exists():
+            folder, size = self.root / "captioned", scale.train_config.size
+            if not (folder / "index.csv").exists():
+                seed = scale.data_seed + CAPTIONED
+                write_synthetic(folder, images=scale.images, size=size, seed=seed, progress=self.progress)
+            steps = scale.step_multiplier * scale.train_config.steps
+            train_config = self.train_config(steps=steps, batch_norm=True, precision="float32")
+            save_two_tower(train_two_tower(ConceptData.open(folder), train_config, progress=self.progress), path)
+        return load_two_tower(path)
 
     def _network_file(self, train_config: TrainConfig) -> Path:
         digest = hashlib.sha256(train_config.model_dump_json().encode()).hexdigest()[:16]

@@ -4,13 +4,17 @@ import numpy as np
 import polars as pl
 import pytest
 
+from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
+from netdissect.experiments.labelers.embedding_labels import embedding_labels
 from netdissect.experiments.labelers.experiment import LabelersConfig, conclude, labelers
 from netdissect.experiments.labelers.labeled_network import CORRELATION, FORMULA, LINEAR, RANDOM, LabeledNetwork
 from netdissect.experiments.labelers.labeler_tables import IOU
 from netdissect.experiments.labelers.simulations import SimulatedImages
+from netdissect.models import Preprocessing
 from netdissect.result import load_result
 from netdissect.synthetic.planted import LAYER, PlantedUnit, planted_dataset, planted_network
+from netdissect.training.two_towers.captions import word_of
 
 CONFIG = LabelersConfig(dissect=DissectConfig(layers=("conv5",)))
 NUMBERS = ("correlation", "difference", "recovered")
@@ -110,3 +114,39 @@ def test_a_formula_predicts_by_its_share_of_the_pixels(planted):
     both = sum(images.shares[images.held_out, images.names.index(name)].astype(float) for name in ("anvil", "bell"))
     expected = np.corrcoef(both, images.activations[images.held_out, 8].astype(float))[0, 1]
     assert units["correlation"][0] == pytest.approx(expected, rel=1e-6)
+
+
+class SharesOfConcepts:
+    """Embeds images by their shares of the concepts, in index order, and each word by its concept."""
+
+    name, digest, preprocessing = "shares", "", Preprocessing((8, 8), (0.5,) * 3, (0.25,) * 3)
+
+    def __init__(self, names, shares):
+        self.names, self.left = names, shares + 0.01
+
+    def embed_images(self, pixels):
+        """Take the next images."""
+        rows, self.left = np.split(self.left, [len(pixels)])
+        return rows
+
+    def embed_words(self, words):
+        """Know the concepts."""
+        return np.eye(len(self.names))[[self.names.index(word) for word in words]]
+
+
+def test_embedding_labels_are_the_most_similar_words_on_the_selection_half(planted):
+    _, run = planted
+    images, data = SimulatedImages.of(run, LAYER), ConceptData.open(run.info.data.root)
+    shares, selection = images.shares.astype(float), ~images.held_out
+    shares[images.held_out] = np.random.default_rng(0).random((images.held_out.sum(), shares.shape[1]))
+    words = [word_of(name) for name in images.names]
+    found = embedding_labels(run, data, SharesOfConcepts(words, shares))
+    embedded = shares[selection] + 0.01
+    cosines = embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
+    for unit, label in found.select("unit", "label").iter_rows():
+        activations = images.activations[selection, unit].astype(float)
+        cubes = [(values - values.mean()) ** 3 for values in (activations, *cosines.T)]
+        similar = [cubes[0] @ each / max(np.linalg.norm(each), 1e-3) for each in cubes[1:]]
+        assert label == words[int(np.argmax(similar))]
+    assert found["unit"].to_list() == list(range(10))
+    assert (found["layer"] == LAYER).all()

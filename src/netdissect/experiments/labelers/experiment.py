@@ -21,8 +21,10 @@ from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.evaluation.label_files import check_units, named_files, read_label_file
+from netdissect.evaluation.open_vocabulary.embedding_model import load_embedding_model
 from netdissect.experiments.effect_sizes import Interval, decide
 from netdissect.experiments.inputs import DATA, LAST_CONVOLUTION, Data, NetworkInputs, named_layers, with_layers
+from netdissect.experiments.labelers.embedding_labels import EMBEDDING, embedding_labels
 from netdissect.experiments.labelers.labeled_network import LINEAR, LabeledNetwork, Labels, unit_rows
 from netdissect.experiments.labelers.labeler_tables import layer_rows, pair_rows
 from netdissect.experiments.labelers.planted_units import planted_units
@@ -63,6 +65,13 @@ class LabelersInputs(NetworkInputs):
     data: Data = Field(description=DATA)
     labels: Annotated[tuple[str, ...], Option("--labels", metavar="FILE")] = Field(
         (), description="Labels of another method: a CSV file with unit, label and layer, or NAME=FILE; repeats."
+    )
+    embeddings: Annotated[str | None, Option("--embeddings", metavar="SPEC")] = Field(
+        None,
+        description=(
+            "What embeds images and words, for labels by their similarity: transformers:NAME_OR_DIR, "
+            "python:package.module:factory, or the .safetensors file of a two-tower network."
+        ),
     )
     config: LabelersConfig
 
@@ -185,11 +194,15 @@ def _interval(row: Mapping[str, Any], column: str) -> Interval:
 
 
 def run_synthetic(workspace: Workspace) -> ExperimentResult:
-    """Label the last convolutions of the workspace's network, and planted units."""
+    """Label the last convolutions of the workspace's network, by its two-tower network, too, and planted units."""
     trained, out = workspace.train_longer(), workspace.folder("labelers")
     layers = trained.train_config.layers[-2:]
+
+    def words(run: Result, data: ConceptData) -> Labels:
+        return {EMBEDDING: embedding_labels(run, data, workspace.two_tower(), workspace.progress)}
+
     networks = [
-        LabeledNetwork(trained.network("trained"), workspace.data, layers),
+        LabeledNetwork(trained.network("trained"), workspace.data, layers, other_labels=words),
         planted_units(out / "planted", workspace.scale.images),
     ]
     config = LabelersConfig(dissect=workspace.dissect_config(layers, replicates=0))
@@ -207,9 +220,11 @@ def requirements(job: ReproduceJob) -> ScheduledExperiment:
 
 def _run(inputs: LabelersInputs, out: Path, progress: Progress | None) -> ExperimentResult:
     files = {name: read_label_file(path) for name, path in named_files(inputs.labels).items()}
+    model = None if inputs.embeddings is None else load_embedding_model(inputs.embeddings)
 
-    def other_labels(run: Result) -> Labels:
-        return {name: check_units(run, name, labels, list(run.layers)) for name, labels in files.items()}
+    def other_labels(run: Result, data: ConceptData) -> Labels:
+        read = {name: check_units(run, name, labels, list(run.layers)) for name, labels in files.items()}
+        return read if model is None else read | {EMBEDDING: embedding_labels(run, data, model, progress)}
 
     network = LabeledNetwork(inputs.load(), inputs.data, other_labels=other_labels)
     return labelers([network], inputs.config, out=out, progress=progress)

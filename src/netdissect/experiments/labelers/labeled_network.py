@@ -41,7 +41,7 @@ Labels = Mapping[str, pl.DataFrame]
 Simulate = Callable[[SimulatedImages], Simulation]
 
 
-def no_labels(_: Result) -> Labels:
+def no_labels(_run: Result, _data: ConceptData) -> Labels:
     """Return the labels of no other method."""
     return {}
 
@@ -59,7 +59,7 @@ class LabeledNetwork:
     layers
         Names of its layers; empty: those of the configuration.
     other_labels
-        Returns the labels of other methods for its run.
+        Returns the labels of other methods for its run and data set.
     planted
         The concepts that activate each unit of its layer; None: nobody knows them.
     """
@@ -67,7 +67,7 @@ class LabeledNetwork:
     network: Network
     data: ConceptData | str | Path
     layers: tuple[str, ...] = ()
-    other_labels: Callable[[Result], Labels] = field(default=no_labels)
+    other_labels: Callable[[Result, ConceptData], Labels] = field(default=no_labels)
     planted: Sequence[frozenset[str]] | None = None
 
 
@@ -103,7 +103,7 @@ def unit_rows(
     names = ConceptNames.of(
         [concept.name for concept in data.concepts], {concept.name: concept.synonyms for concept in data.concepts}
     )
-    methods |= {name: _given(labels, names) for name, labels in labeled.other_labels(run).items()}
+    methods |= {name: _given(labels, names) for name, labels in labeled.other_labels(run, data).items()}
     methods |= {RANDOM: random_labels}
     frames, number = list[pl.DataFrame](), 0
     for layer in run.layers:
