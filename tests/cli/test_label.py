@@ -15,7 +15,8 @@ from netdissect.evaluation.label_files import check_units, read_label_file
 from netdissect.evaluation.open_vocabulary.embedding_source import word_space
 from netdissect.evaluation.open_vocabulary.similarity import FUNCTIONS
 from netdissect.evaluation.open_vocabulary.word_statistics import WORD_LABELS, WordTest, word_labels
-from netdissect.result import image_means
+from netdissect.result import concept_shares, image_means
+from netdissect.scoring.statistics.holdout import is_held_out
 
 IMAGES = 90
 WORDS = ("tree", "=car", "a red house", "sea")
@@ -114,3 +115,35 @@ def test_statistics_that_were_left_out_are_empty_in_the_table(run, netdissect, t
     assert done.code == 0, done.err
     frame = pl.read_csv(tmp_path / "o.csv")
     assert frame["stability"].null_count() == frame["heldout_rank"].null_count() == len(frame)
+
+
+def test_evaluate_scores_the_file_that_label_writes(run, netdissect, tmp_path):
+    result, out = load_result(run / "run"), tmp_path / "labels.csv"
+    concepts = result.concepts["concept"].cast(pl.String).to_list()
+    (tmp_path / "words.txt").write_text("\n".join([*concepts, "a word of no concept"]))
+    np.save(tmp_path / "words.npy", np.random.default_rng(1).normal(size=(len(concepts) + 1, 5)))
+    spec = f"{run / 'images.npy'},{tmp_path / 'words.npy'}"
+    done = netdissect(
+        "label", run / "run", "--words", tmp_path / "words.txt", "--embeddings", spec, *SHORT, "--out", out
+    )
+    assert done.code == 0, done.err
+    scored = netdissect("evaluate", run / "run", out, "--json", "--replicates", 100)
+    assert scored.code == 0, scored.err
+    found, labels = json.loads(scored.out), pl.read_csv(out)
+    exact = {row["label"]: row["how"] for row in found["matches"]}
+    assert exact == {word: "exact" if word in concepts else "unmatched" for word in labels["label"]}
+    means = {layer: image_means(result, layer) for layer in result.layers}
+    shares = concept_shares(result, "fc")
+    held = is_held_out(4, np.arange(IMAGES), 0.5)
+    for layer in result.layers:
+        known = labels.filter(pl.col("layer") == layer, pl.col("label").is_in(concepts))
+        pairs = [
+            (shares[held, concepts.index(word)], means[layer][held, unit])
+            for unit, word in known.select("unit", "label").iter_rows()
+        ]
+        expected = np.mean([np.corrcoef(*pair)[0, 1] for pair in pairs])
+        (row,) = (
+            row for row in found["scores"]
+            if (row["layer"], row["level"], row["metric"]) == (layer, "images", "simulation_correlation")
+        )  # fmt: skip
+        assert (row["value"], row["units"]) == (pytest.approx(expected, abs=1e-6), len(known))
