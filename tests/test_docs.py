@@ -223,11 +223,16 @@ def test_every_option_that_a_page_names_is_one_of_some_command(path: Path) -> No
     assert found - known - others == set()
 
 
+@pytest.fixture(scope="module")
+def addresses() -> list[re.Pattern[str]]:
+    """What the addresses of the explorer look like."""
+    return [re.compile(re.sub(r"\{\w+\}", "[^/]+", address)) for address in GENERATE.openapi()["paths"]]
+
+
 @pytest.mark.parametrize("path", TEXTS, ids=named)
-def test_every_address_of_the_explorer_that_a_page_names_is_there(path: Path) -> None:
-    known = [re.compile(re.sub(r"\{\w+\}", "[^/]+", address)) for address in GENERATE.openapi()["paths"]]
+def test_every_address_of_the_explorer_that_a_page_names_is_there(path: Path, addresses: list[re.Pattern[str]]) -> None:
     found = re.findall(r"/api/[\w/{}.-]+", path.read_text(encoding="utf-8"))
-    assert not [address for address in found if not any(one.fullmatch(address) for one in known)]
+    assert not [address for address in found if not any(one.fullmatch(address) for one in addresses)]
 
 
 # Python

@@ -94,10 +94,12 @@ def test_a_missing_package_is_an_error_that_names_the_extra(monkeypatch: pytest.
 
 
 def test_every_extra_that_is_asked_for_exists() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (SOURCE / "netdissect").rglob("*.py")]
     calls = [
         node
-        for path in (SOURCE / "netdissect").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for source in sources
+        if "need(" in source
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "need"
     ]
     asked = {node.args[1].value for node in calls if isinstance(node.args[1], ast.Constant)}

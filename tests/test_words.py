@@ -81,10 +81,15 @@ def test_no_page_says_a_term_that_was_given_up(term: str) -> None:
     assert not said(term, texts), f"say: {TERMS[term]}"
 
 
+@pytest.fixture(scope="module")
+def described() -> dict[str, str]:
+    """All help and descriptions of the program."""
+    return {page.__name__: page() for page in (GENERATE.commands, GENERATE.configuration, GENERATE.explorer_json)}
+
+
 @pytest.mark.parametrize("term", TERMS)
-def test_no_help_or_description_says_a_term_that_was_given_up(term: str) -> None:
-    texts = {page.__name__: page() for page in (GENERATE.commands, GENERATE.configuration, GENERATE.explorer_json)}
-    assert not said(term, texts), f"say: {TERMS[term]}"
+def test_no_help_or_description_says_a_term_that_was_given_up(term: str, described: dict[str, str]) -> None:
+    assert not said(term, described), f"say: {TERMS[term]}"
 
 
 def options(command: object) -> Iterator[str]:
