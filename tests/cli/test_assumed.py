@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+import networks
+import strategies
 from netdissect import load_result
 
 FACTORY = '''
@@ -39,6 +41,13 @@ def leaves(tmp_path, monkeypatch):
     return f"python:{name}:make"
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return strategies.write_broden(
+        tmp_path_factory.mktemp("data") / "broden", networks.images(8), networks.COVERAGE, image=(48, 48)
+    )
+
+
 def test_untraceable_layers_are_listed_with_the_reason_and_as_they_are_assumed(netdissect, leaves):
     listed = netdissect("layers", leaves, "--all")
     assert "Cannot be dissected because its elements cannot be traced to the image: the trace ends where" in listed.out
@@ -62,10 +71,8 @@ def test_untraceable_layers_are_listed_with_the_reason_and_as_they_are_assumed(n
     ],
 )
 def test_an_untraceable_layer_is_refused_unless_its_layout_is_assumed(
-    netdissect, leaves, labeled, tmp_path, options, message
+    netdissect, leaves, data, tmp_path, options, message
 ):
-    data = tmp_path / "data"
-    netdissect("concepts", "build", f"masks:{labeled}", "--size", 48, "--out", data)
     outcome = netdissect("run", leaves, "--concepts", data, "--layer", "detour", "--out", tmp_path / "run", *options)
     assert outcome.code == 2
     said = " ".join(outcome.err.split())
@@ -74,10 +81,9 @@ def test_an_untraceable_layer_is_refused_unless_its_layout_is_assumed(
     assert tail in said
 
 
-def test_an_assumed_layer_scores_as_its_map_and_the_run_records_the_assumption(netdissect, leaves, labeled, tmp_path):
-    data, run = tmp_path / "data", tmp_path / "run"
-    netdissect("concepts", "build", f"masks:{labeled}", "--size", 48, "--out", data)
-    common = ["--concepts", data, "--quantile", 0.05, "--bootstrap", 0]
+def test_an_assumed_layer_scores_as_its_map_and_the_run_records_the_assumption(netdissect, leaves, data, tmp_path):
+    run = tmp_path / "run"
+    common = ["--concepts", data, "--quantile", 0.05, "--bootstrap", 0, "--permutations", 0]
     options = ["--assume-layout", "NHWC", "--receptive-field", "0,4,4"]
     made = netdissect("run", leaves, *common, "--layer", "map", "--layer", "detour", *options, "--out", run)
     assert made.code == 0

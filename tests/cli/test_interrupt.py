@@ -41,7 +41,7 @@ def ended(process: subprocess.Popen[str], within: float) -> str:
 def test_ctrl_c_ends_a_run_cleanly_and_the_same_command_finishes_it(netdissect, labeled, tmp_path, monkeypatch) -> None:
     data, out = tmp_path / "data", tmp_path / "run"
     netdissect("concepts", "build", f"masks:{labeled}", "--size", 32, "--workers", 1, "--out", data)
-    (tmp_path / "slow_network.py").write_text(SLOW.format(seconds=1))
+    (tmp_path / "slow_network.py").write_text(SLOW.format(seconds=0.3))
     arguments = [
         "run",
         "python:slow_network:slow",

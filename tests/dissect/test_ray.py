@@ -57,9 +57,9 @@ class Watched(torch.nn.Module):
         except OSError:
             pass
         if (HERE / f"slow.{os.getpid()}").exists():
-            time.sleep(0.4)
+            time.sleep(0.1)
         if (HERE / "all-slow").exists():
-            time.sleep(0.5)
+            time.sleep(0.2)
         return images
 
 
