@@ -31,6 +31,11 @@ class Words:
 def flat():
     module, preprocessing = classifier()
     return torch.nn.Sequential(*module[:1], torch.nn.Flatten(), torch.nn.Linear(4 * 15 * 15, 3)), preprocessing
+
+def generator():
+    """Untrained; its planted units draw all the same."""
+    from netdissect.training.generators.scene_generator import GeneratorConfig, SceneGenerator, sample_scene
+    return SceneGenerator(GeneratorConfig(units=6)), sample_scene
 '''
 TRAIN_CONFIG = TrainConfig(
     size=64, num_images=24, held_out=8, units=(4, 6, 8), steps=1, batch_size=8, precision="float32"

@@ -2,6 +2,7 @@ from . import result_files as result_files
 from .functions import ablate as ablate
 from .functions import attribution as attribution
 from .functions import batchnorm as batchnorm
+from .functions import causes as causes
 from .functions import compare as compare
 from .functions import depth as depth
 from .functions import dropout as dropout

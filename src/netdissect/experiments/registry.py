@@ -67,6 +67,7 @@ REGISTRY: dict[str, Entry] = {
         "labelers.experiment:LABELERS", "Compare how well labels of several methods predict units on held-out images."
     ),
     "ablate": Entry("ablate.experiment:ABLATE", "Ablate units alone and in sets, and measure the loss of accuracy."),
+    "causes": Entry("causes.experiment:CAUSES", "Ask whether units of a generator that match a concept also cause it."),
 }
 """Name of the command -> experiment, in the order of the paper."""
 

@@ -1,0 +1,1 @@
+"""Whether units of a generator that match a concept also cause it."""
