@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import netdissect
 from netdissect.cli.app import app
 from netdissect.concepts import ConceptData
+from netdissect.config import BackendName
 from netdissect.errors import ConceptsError, ConfigError, LayerError
 from netdissect.models import Generator
 from netdissect.segmenters import load_segmenter
@@ -165,6 +166,11 @@ def test_the_command_draws_labels_and_dissects_samples(tmp_path: Path) -> None:
     assert {row.image for row in ConceptData.open(run.info.data.root).rows} == {
         f"samples/5/000/00000{index}.png" for index in range(8)
     }
+    repeated = ["run", "--config", str(tmp_path / "run"), "--out", str(tmp_path / "again")]
+    assert CliRunner().invoke(app, repeated, catch_exceptions=False).exit_code == 0
+    again = netdissect.load_result(tmp_path / "again")
+    assert again.layer("layer1").scores.equals(run.layer("layer1").scores)
+    assert again.info.config == run.info.config
 
 
 def test_samples_without_a_segmenter_and_of_a_classifier_are_refused(tmp_path: Path) -> None:
@@ -189,3 +195,16 @@ def test_a_layer_whose_cells_are_elsewhere_on_the_output_is_refused(samples: Pat
     module.layer2 = torch.nn.Sequential(Turned(), module.layer2)
     with pytest.raises(LayerError, match=r"does not change the output at the cell: .* correlate at"):
         netdissect.dissect(scene_generator(module.eval()), samples, layers="layer1", progress=False)
+
+
+@pytest.mark.parametrize("backend", ["compile", "onnxruntime", "openvino"])
+def test_other_backends_leave_a_generator_to_pytorch_and_say_so(
+    samples: Path, result: netdissect.Result, backend: BackendName
+) -> None:
+    with pytest.warns(UserWarning, match=rf"backend {backend}: .* runs networks that take images, and the generator"):
+        other = netdissect.dissect(
+            tiny_generator(), samples, layers="layer1", quantile=0.01, bootstrap=0, permutations=0, progress=False,
+            backend=backend,
+        )  # fmt: skip
+    assert other.info.config.backend == "eager"
+    assert other.layer("layer1").scores.equals(result.layer("layer1").scores)

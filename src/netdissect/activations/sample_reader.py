@@ -7,6 +7,7 @@ these images but draws them again, from the latents of the same samples.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,14 +40,23 @@ class SampleReader(ImageReader):
         ConceptsError
             If an image is no sample of a generator.
         """
-        return np.array([self._sample(self.data.rows[row].image) for row in rows], np.int64).reshape(len(rows), 2)
+        samples = [read_sample(self.data.rows[row].image, self.data.root) for row in rows]
+        return np.array(samples, np.int64).reshape(len(rows), 2)
 
-    def _sample(self, image: str) -> tuple[int, int]:
-        found = NAME.fullmatch(image)
-        if found is None:
-            raise ConceptsError(
-                f"{self.data.root} holds {image}, which is no sample of a generator. A generator is dissected on its "
-                "own samples: 'netdissect run GENERATOR --samples 10000 --segmenter SPEC' writes them, as does "
-                "netdissect.segment_samples."
-            )
-        return int(found[1]), int(found[2])
+
+def read_sample(image: str, root: Path) -> npt.NDArray[Any]:
+    """Return seed and index of the sample that an image of a data set shows, int64 (2,).
+
+    Raises
+    ------
+    ConceptsError
+        If it is no sample of a generator.
+    """
+    found = NAME.fullmatch(image)
+    if found is None:
+        raise ConceptsError(
+            f"{root} holds {image}, which is no sample of a generator. A generator is dissected on its own samples: "
+            "'netdissect run GENERATOR --samples 10000 --segmenter SPEC' writes them, as does "
+            "netdissect.segment_samples."
+        )
+    return np.array([int(found[1]), int(found[2])], np.int64)

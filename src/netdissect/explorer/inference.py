@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ from netdissect.models import Layer, Network
 T = TypeVar("T")
 Maps = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
+NetworkInput = npt.NDArray[Any]
+"""An image of the size of the network's input, uint8 (C, H, W); of a generator a sample's seed and index, int64."""
 
 KEPT_IMAGES = 16
 KEPT_NETWORKS = 4
@@ -43,7 +45,7 @@ class ProcessedImage:
     pixels
         uint8 (H, W, 3), as displayed.
     network_input
-        uint8 (C, H, W), of the size of the network's input.
+        See `NetworkInput`.
     maps
         float32 (U, h, w) of each layer.
     label_size
@@ -52,7 +54,7 @@ class ProcessedImage:
 
     id: str
     pixels: Pixels
-    network_input: Pixels
+    network_input: NetworkInput
     maps: Mapping[str, Maps]
     label_size: Size | None = None
 
@@ -90,7 +92,7 @@ class InferenceWorker:
             self._queued -= 1
 
     async def run_image(
-        self, run: OpenRun, prepare: Callable[[], tuple[Pixels, Pixels]], label_size: Size | None = None
+        self, run: OpenRun, prepare: Callable[[], tuple[Pixels, NetworkInput]], label_size: Size | None = None
     ) -> ProcessedImage:
         """Run a network on one image, and keep the result.
 
@@ -99,7 +101,7 @@ class InferenceWorker:
         run
             The run whose network to use.
         prepare
-            Returns the image as displayed, uint8 (H, W, 3), and as input of the network, uint8 (C, H, W).
+            Returns the image as displayed, uint8 (H, W, 3), and as input of the network.
         label_size
             Size of its label maps; None: it has none.
         """
@@ -128,13 +130,13 @@ class InferenceWorker:
         self._images.move_to_end((run.id, image_id))
         return self._images[run.id, image_id]
 
-    def maps(self, run: OpenRun, pixels: Pixels) -> dict[str, Maps]:
-        """Return the activation maps of each layer, float32 (B, U, h, w), for images uint8 (B, C, H, W).
+    def maps(self, run: OpenRun, inputs: NetworkInput) -> dict[str, Maps]:
+        """Return the activation maps of each layer, float32 (B, U, h, w), for a batch of inputs.
 
         Call it in the inference thread.
         """
         network, layers = self.network(run)
-        return image_maps(network, layers, pixels, run.result.info.config)
+        return image_maps(network, layers, inputs, run.result.info.config)
 
     def network(self, run: OpenRun) -> tuple[Network, tuple[Layer, ...]]:
         """Return the prepared network of a run and the run's layers in it.

@@ -10,6 +10,7 @@ from netdissect.errors import NetworkError
 from netdissect.experiments.ablate.predictions import Classifier, class_scores
 from netdissect.explorer.inference import InferenceWorker, Pixels
 from netdissect.explorer.run_registry import OpenRun
+from netdissect.models import Network
 from netdissect.models.checkpoints import refuse_missing_weights
 from netdissect.models.surgery.unit_ablation import AblationMode, unit_ablator
 from netdissect.result import LayerInfo
@@ -57,10 +58,7 @@ class AblationWorker:
         """Tell whether a network is a classifier: its output for an image is (batch, classes)."""
         if run.id not in self._classifies:
             network, _ = self._worker.network(run)
-            inputs = network.preprocessing(torch.from_numpy(pixels[None])).to(network.device)
-            with torch.no_grad():
-                output = network.forward(inputs)
-            self._classifies[run.id] = isinstance(output, torch.Tensor) and output.ndim == 2
+            self._classifies[run.id] = not network.draws and _classifies(network, pixels)
         return self._classifies[run.id]
 
     def mode(self, run: OpenRun, layer: LayerInfo) -> AblationMode:
@@ -80,6 +78,11 @@ class AblationWorker:
             )
         key = run.id, layer.name
         network, _ = self._worker.network(run)
+        if network.draws:
+            raise NetworkError(
+                f"{network.name!r} is a generator and has no classes. 'netdissect intervene RUN' ablates its units and "
+                "measures what disappears from its images."
+            )
         if key in self._classifiers and self._classifiers[key].network is network:
             self._classifiers.move_to_end(key)
             return self._classifiers[key]
@@ -92,3 +95,10 @@ class AblationWorker:
 
 def _row(scores: torch.Tensor) -> Scores:
     return np.asarray(scores[0].numpy())
+
+
+def _classifies(network: Network, pixels: Pixels) -> bool:
+    inputs = network.preprocessing(torch.from_numpy(pixels[None])).to(network.device)
+    with torch.no_grad():
+        output = network.forward(inputs)
+    return isinstance(output, torch.Tensor) and output.ndim == 2

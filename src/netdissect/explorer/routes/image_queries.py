@@ -6,7 +6,9 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from PIL import Image
 
+from netdissect.activations.sample_reader import read_sample
 from netdissect.errors import RequestError
+from netdissect.explorer.inference import NetworkInput
 from netdissect.explorer.queries.ablations import ablation
 from netdissect.explorer.queries.image_details import image_detail, processed_image
 from netdissect.explorer.queries.image_schemas import AblationResponse, SegmentationResponse
@@ -52,7 +54,13 @@ async def run_uploaded_image(run: Run, request: Request, explorer: ExplorerPart)
         check_bytes(len(data) + len(chunk))  # as it arrives: the announced length may be wrong
         data += chunk
 
-    def prepare() -> tuple[Pixels, Pixels]:
+    def prepare() -> tuple[Pixels, NetworkInput]:
+        if explorer.worker.network(run)[0].draws:
+            raise RequestError(
+                f"the network of the run {run.name!r} is a generator, which takes latents and no images. Expected one "
+                "of its own samples: choose an image of the data set.",
+                409,
+            )
         return _prepared(run, decode_upload(bytes(data)))
 
     return processed_image(run, await explorer.worker.run_image(run, prepare))
@@ -65,8 +73,11 @@ async def run_data_set_image(run: Run, image_index: ImageIndex, explorer: Explor
     """Run a network on an image of the data set that a table names."""
     path = image_path(run, image_index)
 
-    def prepare() -> tuple[Pixels, Pixels]:
-        return _prepared(run, open_as_dissected(path))
+    def prepare() -> tuple[Pixels, NetworkInput]:
+        image = open_as_dissected(path)
+        if explorer.worker.network(run)[0].draws:
+            return display_copy(image), read_sample(run.image(image_index)[0], run.images)
+        return _prepared(run, image)
 
     return processed_image(run, await explorer.worker.run_image(run, prepare, run.image(image_index)[1]))
 
@@ -123,6 +134,6 @@ def show_processed_image(run: Run, image_id: ImageId, explorer: ExplorerPart) ->
     return Response(data, media_type="image/webp", headers={"Cache-Control": "no-store"})
 
 
-def _prepared(run: OpenRun, image: Image.Image) -> tuple[Pixels, Pixels]:
+def _prepared(run: OpenRun, image: Image.Image) -> tuple[Pixels, NetworkInput]:
     network = run.result.info.network
     return display_copy(image), network_input(image, network)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from netdissect.config import BackendName
+from netdissect.errors import BackendError
 from netdissect.models.backends.backend import EAGER, Backend, BackendSettings, Modules
 from netdissect.models.backends.compiled import CompiledBackend
 from netdissect.models.backends.eager import EagerBackend
@@ -36,9 +37,16 @@ def open_backend(network: Network, modules: Modules, settings: BackendSettings) 
 
     Raises
     ------
+    BackendError
+        If the network is a generator, and the backend another one than PyTorch.
     MissingExtraError
         If the package that it needs is not installed.
     """
+    if network.draws and settings.name != "eager":
+        raise BackendError(
+            f"The backend {settings.name} runs networks that take images, and the generator {network.name!r} takes "
+            f"latents. Leave out --backend {settings.name} to run it in PyTorch."
+        )
     if settings.name == "compile":
         return CompiledBackend(network, modules, settings)
     if settings.name in RUNTIMES:
