@@ -1,15 +1,17 @@
 """Sanity checks: what is dropped and added, the published outcomes where they are known, and brute force on pixels."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import polars as pl
 import pytest
 
 from netdissect.errors import ResultError
 from netdissect.evaluation import sanity_checks
 from netdissect.evaluation.image_scores import ImageLevel, Pairs
 from netdissect.evaluation.label_metrics import METRICS_OF_LABELS, PASSING, metrics_at
-from netdissect.evaluation.run_counts import PairPixels
+from netdissect.evaluation.run_counts import PairPixels, concept_counts
 from netdissect.evaluation.sanity_checks import (
     DrawnScores,
     best_pairs,
@@ -76,6 +78,12 @@ def test_concepts_of_single_images_cannot_be_checked():
         ResultError, match="no concept is in 2 images or more, so that the sanity checks cannot drop half"
     ):
         best_pairs(images, np.arange(images.units))
+
+
+def test_a_concept_without_a_pixel_is_no_perfect_unit():
+    concepts = pl.DataFrame({"label_id": [1, 2, 3], "concept_pixels": [10, 0, 5], "pixel_share": [0.1, 0.0, 0.25]})
+    found = concept_counts(SimpleNamespace(concepts=concepts))
+    assert [numbers.tolist() for numbers in found] == [[10, 5], [10, 5], [10, 5], [100, 20]]
 
 
 def test_pixels_are_dropped_and_added_as_in_masks():

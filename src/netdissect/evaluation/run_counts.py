@@ -77,14 +77,15 @@ def best_counts(result: Result, layer: str, quantile: float) -> PairPixels:
 
 
 def concept_counts(result: Result) -> PairPixels:
-    """Return the pixels of perfect units, whose masks are the concepts."""
-    concept = result.concepts["concept_pixels"].to_numpy().astype(np.int64)
-    counted = np.array(list(counted_pixels(result).values()), np.int64)
-    return PairPixels(concept, concept, concept, counted)
+    """Return the pixels of perfect units, whose masks are the concepts; a concept without a pixel has none."""
+    counted = counted_pixels(result)
+    concept = result.concepts.filter(pl.col("label_id").is_in(list(counted)))["concept_pixels"]
+    pixels = concept.to_numpy().astype(np.int64)
+    return PairPixels(pixels, pixels, pixels, np.array(list(counted.values()), np.int64))
 
 
 def counted_pixels(result: Result) -> dict[int, int]:
-    """Return the pixels of the images that count for each concept, by label id."""
+    """Return the pixels of the images that count for each concept with a pixel, by label id."""
     table = result.concepts.filter(pl.col("concept_pixels") > 0)
     pixels = (table["concept_pixels"] / table["pixel_share"]).round().cast(pl.Int64)
     return dict(zip(table["label_id"], pixels, strict=True))
