@@ -52,7 +52,7 @@ def word_units(result: Result, labels: pl.DataFrame, top: int) -> TextTable:
             str(row["unit"]),
             row["label"],
             f"{row['score']:.3g}",
-            row["next_label"],
+            row["next_label"] or "-",
             "-" if row["stability"] is None else f"{row['stability']:.2f}",
             "-" if row["q_value"] is None else p_text(row["q_value"]),
             "-" if row["heldout_rank"] is None else f"{row['heldout_rank']:,}",

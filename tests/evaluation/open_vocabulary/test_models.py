@@ -162,6 +162,15 @@ def test_a_model_that_gives_another_number_of_rows_is_refused(data):
         embed_images(model, data, 8)
 
 
+def test_models_embed_without_gradients(data):
+    model, enabled = Colors(), []
+    model.embed_images = lambda pixels: enabled.append(torch.is_grad_enabled()) or pixels.mean(dim=(2, 3))
+    model.embed_words = lambda words: enabled.append(torch.is_grad_enabled()) or torch.eye(3)[: len(words)]
+    embed_images(model, data, 8)
+    embed_words(model, ["red"], 8)
+    assert enabled == [False, False]
+
+
 def test_fixed_embeddings_embed_no_other_word():
     with pytest.raises(ConfigError, match="no other word can be embedded"):
         EmbeddingSource((np.ones((2, 2)), np.ones((2, 2)))).embed(("tree",))

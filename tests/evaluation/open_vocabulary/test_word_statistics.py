@@ -98,6 +98,19 @@ def test_statistics_that_are_not_asked_for_are_null():
     assert plain.select(pl.col(lacking).null_count()).row(0) == (len(plain),) * 6
 
 
+def test_a_word_that_can_be_no_label_is_no_second_and_no_selected_word():
+    """Both words have a positive mean similarity on all images, but not on the selection half; the third has never."""
+    rng, held = np.random.default_rng(0), is_held_out(0, np.arange(400), 0.5)
+    images = np.where(held[:, None], [1.0, 0.0], [-0.1, 0.995])
+    test = WordTest(FUNCTIONS["rank-reorder"], bootstrap=0, permutations=0)
+    for words, second in (([[1, 0], [0.9, -0.2]], 0), ([[1, 0], [-0.8, -0.6]], 5)):
+        found = word_labels(rng.random((400, 5)), WordSpace(images, np.array(words)), ("one", "two"), test)
+        assert found["score"].is_finite().all()
+        assert found["next_label"].null_count() == found["next_score"].null_count() == second
+        for name in ("selection_label", "heldout_score", "heldout_rank"):
+            assert found[name].null_count() == len(found) == 5
+
+
 def test_a_p_value_is_a_rank_where_ten_permutations_reach_the_score_and_fitted_beyond():
     null = np.random.default_rng(0).gumbel(-900.0, 3.0, size=(200, 3))
     observed = np.array([np.sort(null[:, 0])[100], -900 + 3 * 10.0, np.inf])

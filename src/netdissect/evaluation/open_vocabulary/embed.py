@@ -21,6 +21,7 @@ from netdissect.evaluation.open_vocabulary.embedding_files import Floats
 from netdissect.evaluation.open_vocabulary.embedding_model import EmbeddingModel
 
 
+@torch.no_grad()
 def embed_images(
     model: EmbeddingModel,
     data: ConceptData,
@@ -64,6 +65,7 @@ def embed_images(
     return kept
 
 
+@torch.no_grad()
 def embed_words(
     model: EmbeddingModel, words: Sequence[str], batch_size: int, progress: Progress | None = None
 ) -> Floats:

@@ -56,6 +56,12 @@ WORD_LABELS = {
 }
 """Columns of the labels of a layer."""
 
+_BELONGS_TO = {
+    "next_score": ("next_label", "next_score"),
+    "selection_score": ("selection_label", "heldout_score", "heldout_rank"),
+    "heldout_score": ("heldout_score",),
+}
+
 
 @dataclass(frozen=True)
 class WordTest:
@@ -121,13 +127,22 @@ def word_labels(
         selected = scores["selection"].argmax(axis=1)
         held = scores["held out"][each, selected]
         columns["selection_label"] = _named(words, selected)
+        columns["selection_score"] = scores["selection"][each, selected]
         columns["heldout_score"] = held
         columns["heldout_rank"] = 1 + (scores["held out"] > held[:, None]).sum(axis=1)
-    frame = pl.DataFrame(columns)
+    frame = _of_possible_words(pl.DataFrame(columns).filter(pl.col("score").is_finite()))
     listed = (name for name in WORD_LABELS if name != "layer")
-    return frame.filter(pl.Series(np.isfinite(scores["all"][each, best]))).select(
+    return frame.select(
         (pl.col(name) if name in columns else pl.lit(None).alias(name)).cast(WORD_LABELS[name]) for name in listed
     )
+
+
+def _of_possible_words(frame: pl.DataFrame) -> pl.DataFrame:
+    """Set to null what belongs to a word whose score is minus infinity: it can be no label."""
+    for score, names in _BELONGS_TO.items():
+        if score in frame.columns:
+            frame = frame.with_columns(pl.when(pl.col(score).is_finite()).then(pl.col(names)))
+    return frame
 
 
 def fit_p_values(observed: Floats, null: Floats) -> npt.NDArray[np.float64]:
