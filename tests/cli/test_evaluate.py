@@ -74,6 +74,7 @@ def test_mistakes_are_refused_in_one_paragraph(netdissect, kept_run, files, tmp_
     for arguments, message in (
         ((), "takes files of labels, or --sanity-checks without any. Name one of the two."),
         ((one, "--sanity-checks"), "takes files of labels, or --sanity-checks without any."),
+        (("--sanity-checks", "--out", tmp_path / "checks.csv"), "--out would do nothing. Leave it out"),
         ((tmp_path / "none.csv",), "none.csv cannot be read"),
         ((one, "--layer", "fd"), "the run has no layer 'fd'"),
         ((one, one), "have one name, 'one'. Name the methods apart"),

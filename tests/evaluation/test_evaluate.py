@@ -143,6 +143,13 @@ def test_a_mapping_says_which_concept_a_label_is(moments_run, tmp_path):
     assert found.units["layer"].unique().to_list() == ["fc"]
 
 
+def test_a_single_file_needs_no_list(kept_run, tmp_path):
+    path = netdissect.write_label_file(METHODS["first"], tmp_path / "first.csv")
+    for given in (path, str(path)):
+        found = netdissect.evaluate(kept_run, given, replicates=100)
+        assert found.coverage["method"].unique().to_list() == ["first"]
+
+
 def test_a_run_without_moments_has_the_metrics_on_pixels_and_says_so(kept_run):
     found = netdissect.evaluate(kept_run, METHODS, replicates=100)
     assert set(found.scores["level"]) == {"pixels"}
@@ -208,6 +215,7 @@ def test_cosy_compares_the_activations_on_images_of_a_label_with_those_of_the_ru
         assert row["cosy_mad"] == pytest.approx((means[chosen].mean() - means.mean()) / means.std(ddof=1), rel=1e-4)
         assert row["cosy_p"] == pytest.approx(scipy.stats.mannwhitneyu(means, means[chosen]).pvalue, rel=1e-3)
     assert found.coverage["with_images"].to_list() == [1, 1, 2, 0]
+    assert "label is a concept (cosy: has images);" in netdissect.evaluation_tables.evaluation_scores(found).notes[0]
     assert found.scores.filter(level="cosy", metric="auroc", method="first", layer="fc")["units"].item() == 2
 
 

@@ -50,6 +50,7 @@ def test_a_file_of_each_program_is_read(kind, tmp_path):
 
 REFUSED = {
     "no unit": ("units,label\n0,sky\n", "has no column 'unit'; its columns are 'units', 'label'. Did you mean units?"),
+    "semicolons": ("unit;label\n0;sky\n", "with the columns unit and label, separated by commas."),
     "no label": ("unit,text\n0,sky\n", "has no column 'label'; its columns are 'unit', 'text'."),
     "empty": ("", "has no column 'unit'; its columns are none."),
     "no row": ("unit,label\n", "has no row below its header."),
@@ -93,6 +94,9 @@ def test_a_frame_is_checked_as_a_file_is():
         label_frame(frame.with_columns(unit=pl.lit("a")), "mine")
     with pytest.raises(ResultError, match=r"mine has 1 empty label \(line 2\)"):
         label_frame(pl.DataFrame({"unit": [0, 1], "label": ["sky", None]}), "mine")
+    for units in ([-1, 0], [None, 0], [1.5, 0.0]):
+        with pytest.raises(ResultError, match="Expected whole numbers from 0 on: convert the column to integers"):
+            label_frame(pl.DataFrame({"unit": units, "label": ["sky", "car"]}), "mine")
 
 
 def test_what_is_written_is_read_again(tmp_path):

@@ -72,6 +72,7 @@ def test_units_of_a_run_with_moments_are_listed_with_their_r2_and_linear_explana
     assert "R2" not in printed(console_tables.units(result, "block.1"))
     table = console_tables.units(with_statistics, "block.1", top=None)
     assert [column.name for column in table.columns][-3:] == ["label R2", "linear R2", "linear explanation"]
+    assert "of the label that the other images give" in table.notes[0]
     rows = with_statistics.layers["block.1"].statistics["units"].filter(quantile=0.05).collect().to_dicts()
     expected = {
         str(row["unit"]): ["" if row[name] is None else f"{row[name]:.2f}" for name in ("label_r2", "linear_r2")]

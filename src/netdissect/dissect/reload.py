@@ -85,7 +85,7 @@ def open_network_of(
             raise NetworkError(
                 f"{reason} (the run calls it {info.network.name!r}). Give the network itself (--network NETWORK, or in "
                 "Python network=, also its module)"
-                + (", or trust its code (--trust-network, trust_network=True)." if _is_code(source) else ".")
+                + (", or trust its code where --trust-network is an option." if _is_code(source) else ".")
             )
         network = reload_network(source)
     elif not isinstance(network, Network):

@@ -10,6 +10,7 @@ from typing import Unpack
 import numpy as np
 import polars as pl
 
+from netdissect.config import one_or_more
 from netdissect.counted import counted
 from netdissect.dissect.reload import network_of
 from netdissect.errors import ResultError
@@ -57,7 +58,7 @@ def evaluate(
         A finished run. Without ``moments=True`` it has the metrics on pixels only.
     labels
         Files of labels by the name of their method, or tables with the columns unit and label, and optionally layer and
-        score. Of a list of files, each is named by its stem, or by ``NAME=FILE``.
+        score. Of a file, or a list of files, each is named by its stem, or by ``NAME=FILE``.
     config
         Options as an object; single options below override its fields.
     data_root
@@ -101,7 +102,7 @@ def evaluate(
 
 
 def _frames(labels: Mapping[str, LabelSource] | Sequence[str | Path]) -> dict[str, pl.DataFrame]:
-    sources: Mapping[str, LabelSource] = labels if isinstance(labels, Mapping) else named_files(labels)
+    sources: Mapping[str, LabelSource] = labels if isinstance(labels, Mapping) else named_files(one_or_more(labels))
     if not sources:
         raise ResultError("no labels were given. Name at least one file of labels.")
     return {

@@ -101,6 +101,11 @@ def label_frame(labels: pl.DataFrame, method: str) -> pl.DataFrame:
             f"the labels of {method} have values of other types ({error}). Expected units as whole numbers, layers and "
             "labels as texts, and scores as numbers."
         ) from error
+    if labels["unit"].dtype.is_float() or frame["unit"].null_count() or (frame["unit"] < 0).any():
+        raise ResultError(
+            f"the labels of {method} have units of the type {labels['unit'].dtype}, or below 0, or missing. Expected "
+            "whole numbers from 0 on: convert the column to integers, and leave out rows without a unit."
+        )
     rows = ((line, *row) for line, row in enumerate(frame.rows(), 1))
     return _checked(
         method, [(line, layer, unit, (label or "").strip(), score) for line, layer, unit, label, score in rows]
@@ -247,7 +252,8 @@ def read_rows(path: Path, columns: Sequence[Sequence[str]]) -> list[tuple[int, d
     ResultError
         If the file cannot be read, a column is missing, a row has another number of fields, or there is no row.
     """
-    expected = f"Expected a CSV table with the columns {' and '.join(names[0] for names in columns)}"
+    named = " and ".join(names[0] for names in columns)
+    expected = f"Expected a CSV table with the columns {named}, separated by commas"
     try:
         check_regular(path)
         with path.open(newline="", encoding="utf-8-sig") as file:

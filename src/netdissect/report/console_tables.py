@@ -44,6 +44,7 @@ RULE_NOTES: dict[Rule, str] = {
     "per-category": "per-category: it counts in every category in which its best concept has an IoU {}.",
 }
 
+R2_NOTE = "label R2, linear R2: on held-out images; of the label that the other images give, which can be another one."
 COLUMNS_NOTE = "left, right: number of units that detect the concept; IoU: of the best unit, detector or not."
 
 
@@ -173,7 +174,8 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
     title = (
         f"{layer} at {quantile:g}: {len(shown)} of {counted(len(rows), 'units')}, best first; detector: an IoU {words}"
     )
-    return TextTable(columns, cells, title, [] if masks is None else [masks.sentence])
+    notes = [R2_NOTE] if whole_range else []
+    return TextTable(columns, cells, title, notes if masks is None else [*notes, masks.sentence])
 
 
 def _mask_cell(masks: MachineMasks | None, concept: str | None, category: str | None) -> list[str]:

@@ -15,6 +15,7 @@ from netdissect.result.summary import headline
 
 UNMATCHED = 10
 """Unmatched labels that are printed."""
+COSY_NOTE = " (cosy: has images)"
 FAILS = " *"
 FAILS_NOTE = "*: fails the sanity checks of Oikarinen et al. (2025), published; compare methods by the other metrics."
 
@@ -64,7 +65,8 @@ def evaluation_scores(evaluation: Evaluation) -> TextTable:
         ]
         for row in scores.iter_rows(named=True)
     ]
-    notes = ["mean: over the units whose label is a concept; interval: bootstrap over units."]
+    images = COSY_NOTE if "cosy" in scores["level"] else ""
+    notes = [f"mean: over the units whose label is a concept{images}; interval: bootstrap over units."]
     return TextTable(columns, rows, "Scores", [*notes, *_fails(scores)])
 
 
@@ -97,7 +99,8 @@ def evaluation_differences(evaluation: Evaluation, methods: Sequence[str] | None
         ]
         for row in differences.iter_rows(named=True)
     ]
-    notes = ["Over the units that both methods label with a concept; the interval is paired by unit."]
+    images = COSY_NOTE if "cosy" in differences["level"] else ""
+    notes = [f"Over the units that both methods label with a concept{images}; the interval is paired by unit."]
     hidden = len(evaluation.differences) - len(differences)
     if hidden:
         notes.append(f"--json prints {counted(hidden, 'further differences')}, of each two methods.")

@@ -1,6 +1,7 @@
 """`netdissect evaluate`: scores of the labels of any method, and sanity checks of the metrics."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,7 @@ def evaluate(
         )
     result, tables, config = netdissect.load_result(run), netdissect.evaluation_tables, typed.model()
     if sanity_checks:
+        _refuse_unused({"--out": out, "--data-root": data_root, "--network": network}, config)
         checks = netdissect.sanity_checks(result, config=config)
         if as_json:
             typer.echo(json.dumps({"network": result.info.network.name, "checks": checks.to_dicts()}, indent=2))
@@ -70,6 +72,16 @@ def evaluate(
     _print(result, found)
     if out is not None:
         console().print(f"Wrote {out}", soft_wrap=True)
+
+
+def _refuse_unused(options: Mapping[str, object], config: EvaluateConfig) -> None:
+    given = {**options, "--mapping": config.mapping, "--cosy": config.cosy}
+    unused = [name for name, value in given.items() if value is not None]
+    if unused:
+        raise ConfigError(
+            f"--sanity-checks scores no labels, so that {', '.join(unused)} would do nothing. Leave it out; --json "
+            "prints every number of the checks."
+        )
 
 
 def _print(result: "netdissect.Result", found: "netdissect.Evaluation") -> None:
