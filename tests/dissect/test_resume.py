@@ -38,7 +38,7 @@ SETTINGS = DissectConfig(
     batch_size=3,
     top_images=3,
     protocol=strategies.definition("paper", 0.05).protocol,
-    statistics=StatisticsConfig(moments=True),
+    statistics=StatisticsConfig(bootstrap=50, permutations=20, moments=True),
 )
 CALLS = 6  # seven images are three batches, seen twice
 
