@@ -89,7 +89,7 @@ def test_mistakes_are_refused_in_one_paragraph(netdissect, kept_run, files, tmp_
 
 
 DOCS = Path(__file__).parents[2] / "docs"
-BLOCK = re.compile(r"^```(python|csv|sh)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S)
+BLOCK = re.compile(r"^```(python|text|sh)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S)
 
 
 def test_the_page_on_labels_prints_what_it_shows(netdissect, tmp_path, monkeypatch):
@@ -108,5 +108,5 @@ def test_the_page_on_labels_prints_what_it_shows(netdissect, tmp_path, monkeypat
                 if shown:
                     assert run_page.comparable(done.out) == run_page.comparable(shown)
         else:
-            name = "person.csv" if language == "csv" else run_page.FILE.match(code)[1]
+            name = "person.csv" if language == "text" else run_page.FILE.match(code)[1]
             Path(name).write_text(code)
