@@ -8,6 +8,8 @@ import scipy
 import sklearn.metrics
 
 from netdissect.evaluation import scores
+from netdissect.evaluation.image_scores import ImageLevel, Pairs
+from netdissect.evaluation.label_metrics import metrics_at
 
 IMAGES, SHARE = 60, 0.1
 
@@ -109,3 +111,16 @@ def test_a_perfect_unit_with_missing_labels_loses_what_is_published(frequency):
         score = getattr(scores, name)
         found = (score(unit, labels) - score(unit, unit)) / RANGES[name]
         assert found.item() == pytest.approx(change, abs=1e-3), name
+
+
+@pytest.mark.parametrize("metric", metrics_at("images"), ids=lambda metric: metric.name)
+def test_pairs_that_share_units_in_any_order_have_the_scores_of_each_pair_alone(metric):
+    activations, shares = drawn(graded=True)
+    images = ImageLevel(activations, shares, np.arange(IMAGES) % 2 == 0, SHARE)
+    random = np.random.default_rng(0)
+    pairs = Pairs(random.integers(0, 10, 300), random.integers(0, 10, 300))
+    alone = [
+        images.score(metric, Pairs(*(np.array([number]) for number in pair))).item()
+        for pair in zip(*pairs, strict=True)
+    ]
+    assert images.score(metric, pairs) == pytest.approx(alone, rel=1e-12, abs=1e-15)

@@ -66,10 +66,13 @@ class ImageLevel:
     def score(self, metric: LabelMetric, pairs: Pairs) -> Floats:
         """Return the score of each pair, float64 (P,)."""
         images, found = self.of_held_out() if metric.on_held_out else self, []
+        score = IMAGE_SCORES[metric.name]
         for start in range(0, len(pairs.units), _PAIRS):
             units, concepts = (values[start : start + _PAIRS] for values in pairs)
             labels = (
                 images.shares[:, concepts] if metric.on_held_out else (images.shares[:, concepts] > 0).astype(float)
             )
-            found.append(IMAGE_SCORES[metric.name](images.activations[:, units], labels, self.active_share))
+            distinct, position = np.unique(units, return_inverse=True)
+            read = score.reads(images.activations[:, distinct])[:, position]
+            found.append(score.of(read, labels, self.active_share))
         return np.concatenate(found) if found else np.empty(0)

@@ -164,19 +164,35 @@ METRICS_OF_LABELS: tuple[LabelMetric, ...] = (
     ),
 )  # fmt: skip
 
-ImageScore = Callable[[Floats, Floats, float], npt.NDArray[np.float64]]
+
+@dataclass(frozen=True)
+class ImageScore:
+    """How a metric at image level is computed.
+
+    Attributes
+    ----------
+    of
+        Function of what it reads of the activations (N, P), presence or share of the pixels (N, P), and the active
+        share.
+    reads
+        What it reads of activations (N, P); it is the same for all labels of a unit.
+    """
+
+    of: Callable[[Floats, Floats, float], npt.NDArray[np.float64]]
+    reads: Callable[[Floats], Floats] = lambda activations: activations
+
 
 IMAGE_SCORES: Mapping[str, ImageScore] = {
-    "iou": scores.iou,
-    "f1": scores.f1,
-    "average_precision": scores.average_precision,
-    "correlation": lambda activations, presence, _: scores.correlation(activations, presence),
-    "cosine": lambda activations, presence, _: scores.cosine(activations, presence),
-    "simulation_correlation": lambda activations, shares, _: scores.correlation(activations, shares),
-    "auroc": lambda activations, presence, _: scores.auroc(activations, presence),
-    "mad": lambda activations, presence, _: scores.mean_activation_difference(activations, presence),
+    "iou": ImageScore(scores.iou),
+    "f1": ImageScore(scores.f1),
+    "average_precision": ImageScore(scores.average_precision),
+    "correlation": ImageScore(lambda activations, presence, _: scores.correlation(activations, presence)),
+    "cosine": ImageScore(lambda activations, presence, _: scores.cosine(activations, presence)),
+    "simulation_correlation": ImageScore(lambda activations, shares, _: scores.correlation(activations, shares)),
+    "auroc": ImageScore(lambda ranks, presence, _: scores.auroc_of_ranks(ranks, presence), scores.activation_ranks),
+    "mad": ImageScore(lambda activations, presence, _: scores.mean_activation_difference(activations, presence)),
 }
-"""Functions of the activations (N, P), presence or share of the pixels (N, P), and the active share."""
+"""By the name of the metric."""
 
 
 def metrics_at(level: Level) -> tuple[LabelMetric, ...]:

@@ -208,10 +208,11 @@ def checked_images(
     """
     of_units, of_labels, random = activations[:, pairs.units], shares[:, pairs.concepts], np.random.default_rng(seed)
     found: dict[str, list[Floats]] = {metric.name: [] for metric in metrics}
+    read = {name: IMAGE_SCORES[name].reads(of_units) for name in found}
     for alter in (None, *(with_missing_labels,) * DRAWS, *(with_extra_labels,) * DRAWS):
         altered = of_labels if alter is None else alter(of_labels, random)
         for name, drawn in found.items():
-            drawn.append(IMAGE_SCORES[name](of_units, altered, active_share))
+            drawn.append(IMAGE_SCORES[name].of(read[name], altered, active_share))
     scores = {}
     for metric in metrics:
         original, *drawn = found[metric.name]

@@ -129,11 +129,24 @@ def auroc(activations: AnyFloats, presence: AnyFloats) -> Floats:
     >>> auroc(np.array([[3.0], [1.0], [2.0], [0.0]]), np.array([[1.0], [1.0], [0.0], [0.0]]))
     array([0.75])
     """
+    return auroc_of_ranks(activation_ranks(activations), presence)
+
+
+def activation_ranks(activations: AnyFloats) -> Floats:
+    """Return the rank of each image for each unit, float64 (N, P): 1 for the smallest activation, the mean for ties.
+
+    >>> activation_ranks(np.array([[3.0], [1.0], [1.0], [0.0]])).T
+    array([[4. , 2.5, 2.5, 1. ]])
+    """
+    return np.asarray(scipy.stats.rankdata(activations, axis=0))
+
+
+def auroc_of_ranks(ranks: AnyFloats, presence: AnyFloats) -> Floats:
+    """Return the same as `auroc` from `activation_ranks`, so that a unit is ranked once for all of its labels."""
     present = presence >= 0.5
     positives = present.sum(axis=0)
-    ranks = (scipy.stats.rankdata(activations, axis=0) * present).sum(axis=0)
     pairs = positives * (len(presence) - positives)
-    above = ranks - positives * (positives + 1) / 2
+    above = (ranks * present).sum(axis=0) - positives * (positives + 1) / 2
     return np.asarray(np.divide(above, pairs, out=np.full(len(pairs), 0.5), where=pairs > 0))
 
 
