@@ -373,18 +373,14 @@ NAMELESS = {
     "models/preprocessing.py": "sizes, means and interpolation",
     "models/checkpoint_file.py": "whether the members of an archive of weights are whole; PyTorch reads them",
     "experiments/reproduce/execute.py": "seconds",
-    "training/scene_net.py": "a training configuration and its log",
+    "training/weights_file.py": "training configurations, logs, labels and words",
     "training/train.py": "a precision",
-    "training/task_networks.py": "a training configuration and its log",
     "result/legacy_csv.py": "numbers and labels of units",
     "evaluation/label_files.py": "numbers and labels of units",
     "concepts/machine_masks.py": "labels of a segmenter and their IoU",
     "segmenters/label_tables.py": "names and categories of labels",
     "segmenters/sample_dataset.py": "our own note of what samples were drawn from",
     "result/segmentation/composed_segmentation.py": "our own summary; its files have fixed names",
-    "training/segmentation_net.py": "a training configuration, names of labels and their IoU",
-    "training/generators/scene_generator.py": "a training configuration",
-    "training/two_towers/two_tower.py": "a training configuration and words",
 }
 PARSERS = re.compile(
     r"json\.loads?|\w+\.model_validate_json|csv\.\w*[rR]eader|zipfile\.ZipFile|read_(json|any_json|table|csv_rows)|fromstring"

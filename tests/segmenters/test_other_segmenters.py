@@ -135,7 +135,7 @@ def test_a_scene_network_is_no_segmenter(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"does not exist. Expected a segmenter that netdissect trained"):
         load_segmenter(str(tmp_path / "none.safetensors"))
     (tmp_path / "text.safetensors").write_text("text")
-    with pytest.raises(CheckpointError, match=r"is no segmenter that netdissect trained"):
+    with pytest.raises(CheckpointError, match=r"is not a segmenter that netdissect trained"):
         load_segmenter(str(tmp_path / "text.safetensors"))
 
 

@@ -4,7 +4,7 @@
     OUT/trained/TASK-DIGEST.safetensors    the backbone of a task
     FILE.safetensors                        a generator of synthetic scenes
 
-The metadata of these files say how to build the network. They hold tensors and text alone: loading them runs no code.
+The facts in these files say how to build the network. They hold tensors and text alone: loading them runs no code.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,10 @@ from torch import nn
 from netdissect.config import LoadOptions
 from netdissect.errors import CheckpointError, ConfigError
 from netdissect.models import Network, load_network
-from netdissect.training.generators.scene_generator import load_generator
+from netdissect.training.generators.scene_generator import CONFIG, load_generator
 from netdissect.training.scene_net import TrainConfig, load_trained, random_network
 from netdissect.training.task_networks import backbone_of, load_task
+from netdissect.training.weights_file import fact_names
 
 
 def open_network(text: str, options: LoadOptions | None = None) -> Network:
@@ -79,20 +80,19 @@ def trained_network(path: str | Path, weights_seed: int | None = None) -> Networ
     """
     path = Path(path)
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+        facts = fact_names(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"{path} cannot be opened as a network ({error}). Expected a .safetensors file that an experiment trained, "
             "such as those in the folder 'trained' of 'netdissect experiment supervision'; for weights of another "
             "network name NETWORK@FILE."
         ) from error
-    if "inputs" in metadata:
+    if "inputs" in facts:
         task = load_task(path)
         return _network(task.network(), task.train_config, backbone_of, weights_seed)
-    if "generator_config" in metadata:
+    if CONFIG in facts:
         return load_generator(path, weights_seed)
-    if "train_config" in metadata:
+    if "train_config" in facts:
         trained = load_trained(path)
         return _network(trained.network(path.stem), trained.train_config, random_network, weights_seed)
     raise CheckpointError(

@@ -9,7 +9,6 @@ detectors.
 Architecture: Krizhevsky, Sutskever and Hinton 2012 :cite:p:`krizhevsky2012imagenet`.
 """
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,18 +17,16 @@ from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.torch
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import nn
 
 from netdissect.concepts import Size
 from netdissect.config import NetworkSource
 from netdissect.config_fields import Config, Option
-from netdissect.errors import CheckpointError
 from netdissect.models import Network, Preprocessing
 from netdissect.synthetic import SCENE_NAMES
+from netdissect.training.weights_file import as_checkpoint_error, read_weights, write_weights
 
 MeasuredPrecision = Literal["float32", "bfloat16"]
 Precision = Literal["auto", MeasuredPrecision]
@@ -190,18 +187,13 @@ def file_source(path: str | Path) -> NetworkSource:
 
 def save_trained(trained: TrainedSceneNet, path: str | Path) -> Path:
     """Write weights, configuration, accuracy and log as one ``.safetensors`` file."""
-    path = Path(path)
-    metadata = {
-        "train_config": trained.train_config.model_dump_json(),
-        "accuracy": json.dumps(trained.accuracy),
-        "log": json.dumps([[entry.step, entry.loss, entry.accuracy] for entry in trained.log]),
-        "seconds": json.dumps(trained.seconds),
+    facts = {
+        "train_config": trained.train_config.model_dump(mode="json"),
+        "accuracy": trained.accuracy,
+        "log": [[entry.step, entry.loss, entry.accuracy] for entry in trained.log],
+        "seconds": trained.seconds,
     }
-    partial = path.with_name(f".{path.name}.part")
-    weights = {name: value.contiguous() for name, value in trained.module.state_dict().items()}
-    partial.write_bytes(safetensors.torch.save(weights, metadata=metadata))
-    partial.replace(path)
-    return path
+    return write_weights(path, trained.module, facts)
 
 
 def load_trained(path: str | Path) -> TrainedSceneNet:
@@ -212,12 +204,14 @@ def load_trained(path: str | Path) -> TrainedSceneNet:
     CheckpointError
         If the file is missing, damaged, or was not written by `save_trained`.
     """
-    path = Path(path)
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        train_config = TrainConfig.model_validate_json(metadata["train_config"])
+    with as_checkpoint_error(
+        path,
+        "a scene network that save_trained wrote",
+        missing="Train one with netdissect.training.train.",
+        damaged="Remove it and train again.",
+    ):
+        weights, (config, accuracy, log, seconds) = read_weights(path, "train_config", "accuracy", "log", "seconds")
+        train_config = TrainConfig.model_validate(config)
         module = scene_network(
             train_config.units,
             classes=len(weights["scene.bias"]),
@@ -225,23 +219,5 @@ def load_trained(path: str | Path) -> TrainedSceneNet:
             batch_norm=train_config.batch_norm,
         ).eval()
         module.load_state_dict(weights)
-        log = tuple(LogEntry(*entry) for entry in json.loads(metadata["log"]))
-        accuracy, seconds = json.loads(metadata["accuracy"]), json.loads(metadata["seconds"])
-        return TrainedSceneNet(module, train_config, accuracy, log, seconds, file_source(path))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} does not exist. Expected a scene network; train one with netdissect.training.train."
-        ) from None
-    except (
-        KeyError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        ValidationError,
-        OSError,
-        safetensors.SafetensorError,
-    ) as error:
-        raise CheckpointError(
-            f"{path} is not a scene network that save_trained wrote ({type(error).__name__}: {error}). "
-            "Remove it and train again."
-        ) from error
+        entries = tuple(LogEntry(*entry) for entry in log)
+        return TrainedSceneNet(module, train_config, accuracy, entries, seconds, file_source(path))

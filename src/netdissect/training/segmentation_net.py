@@ -9,27 +9,23 @@ category is a head of its own, because a pixel has an object, a part, a material
 Architecture: Ronneberger, Fischer and Brox 2015 :cite:p:`ronneberger2015unet`.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-import safetensors
-import safetensors.torch
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from netdissect.config_fields import Option
-from netdissect.errors import CheckpointError
-from netdissect.result.files import write_whole
 from netdissect.training.scene_net import TrainConfig
+from netdissect.training.weights_file import as_checkpoint_error, read_weights, write_weights
 
 KIND = "segmenter"
-"""Key of the metadata of its files; its value is the training configuration."""
+"""Name of the fact of its files that is the training configuration."""
 
 
 class SegmenterTrainConfig(TrainConfig):
@@ -128,18 +124,13 @@ def class_count(heads: Mapping[str, tuple[str, ...]]) -> int:
 
 def save_segmenter(trained: TrainedSegmenter, path: str | Path) -> Path:
     """Write weights, configuration, labels and held-out error as one ``.safetensors`` file."""
-    path = Path(path)
-    metadata = {
-        KIND: trained.train_config.model_dump_json(),
-        "heads": json.dumps(dict(trained.heads)),
-        "heldout_iou": json.dumps({category: dict(ious) for category, ious in trained.heldout_iou.items()}),
-        "seconds": json.dumps(trained.seconds),
+    facts = {
+        KIND: trained.train_config.model_dump(mode="json"),
+        "heads": dict(trained.heads),
+        "heldout_iou": {category: dict(ious) for category, ious in trained.heldout_iou.items()},
+        "seconds": trained.seconds,
     }
-    weights = {name: value.contiguous() for name, value in trained.module.state_dict().items()}
-    content = safetensors.torch.save(weights, metadata=metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: file.write(content))
-    return path
+    return write_weights(path, trained.module, facts)
 
 
 def load_trained_segmenter(path: str | Path) -> TrainedSegmenter:
@@ -150,32 +141,15 @@ def load_trained_segmenter(path: str | Path) -> TrainedSegmenter:
     CheckpointError
         If the file is missing, damaged, or was not written by `save_segmenter`.
     """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        train_config = SegmenterTrainConfig.model_validate_json(metadata[KIND])
-        heads = {str(category): tuple(map(str, names)) for category, names in json.loads(metadata["heads"]).items()}
+    with as_checkpoint_error(
+        path,
+        "a segmenter that netdissect trained",
+        missing="Train one with netdissect.training.train_segmenter.",
+        damaged="Train it again, or name a segmenter of another kind.",
+    ):
+        weights, (config, named, ious, seconds) = read_weights(path, KIND, "heads", "heldout_iou", "seconds")
+        train_config = SegmenterTrainConfig.model_validate(config)
+        heads = {str(category): tuple(map(str, names)) for category, names in named.items()}
         module = SegmentationNet(train_config.units, class_count(heads)).eval()
         module.load_state_dict(weights)
-        ious = json.loads(metadata["heldout_iou"])
-        return TrainedSegmenter(module, train_config, heads, ious, json.loads(metadata["seconds"]))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} does not exist. Expected a segmenter that netdissect trained "
-            f"(netdissect.training.train_segmenter)."
-        ) from None
-    except (
-        AttributeError,
-        KeyError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        OSError,
-        safetensors.SafetensorError,
-    ) as error:
-        raise CheckpointError(
-            f"{path} is no segmenter that netdissect trained ({type(error).__name__}: {error}). Train it again, or "
-            f"name "
-            "a segmenter of another kind."
-        ) from error
+        return TrainedSegmenter(module, train_config, heads, ious, seconds)

@@ -3,19 +3,16 @@
 load_task(file) -> TaskNetwork (backbone, loss and accuracy on held-out images)
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import safetensors
 from torch import nn
 
 from netdissect.config import NetworkSource
-from netdissect.errors import CheckpointError
 from netdissect.models import Network
 from netdissect.training.choices import TaskName
 from netdissect.training.scene_net import TrainConfig, file_source, preprocessing, scene_network
+from netdissect.training.weights_file import as_checkpoint_error, read_weights
 
 
 @dataclass(frozen=True)
@@ -55,21 +52,17 @@ def load_task(path: str | Path) -> TaskNetwork:
     CheckpointError
         If the file is missing, damaged, or no such network.
     """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata: dict[str, Any] = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        inputs = json.loads(metadata["inputs"])
+    with as_checkpoint_error(
+        path,
+        "what was trained there",
+        missing="Train it with netdissect experiment supervision.",
+        damaged="Remove it; the same command trains it again.",
+    ):
+        weights, (inputs, loss, accuracy) = read_weights(path, "inputs", "loss", "accuracy")
         train_config = TrainConfig.model_validate(inputs["train_config"])
         module = backbone_of(train_config).eval()
         module.load_state_dict(weights)
-        loss, accuracy = json.loads(metadata["loss"]), json.loads(metadata["accuracy"])
         return TaskNetwork(inputs["task"], train_config, module, loss, accuracy, file_source(path))
-    except (KeyError, TypeError, RuntimeError, ValueError, OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} is not what was trained there ({type(error).__name__}: {error}). Remove it; the same command "
-            "trains it again."
-        ) from error
 
 
 def backbone_of(train_config: TrainConfig) -> nn.Sequential:

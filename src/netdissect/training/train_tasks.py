@@ -8,18 +8,17 @@ import json
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from netdissect.config import Progress
-from netdissect.result.files import write_whole
 from netdissect.training.choices import RANDOM, TaskName
 from netdissect.training.pretext import Step, Task, make_task
 from netdissect.training.scene_net import Images, TrainConfig, scene_network
 from netdissect.training.task_images import TaskImages
 from netdissect.training.task_networks import TaskNetwork, backbone_of, load_task
 from netdissect.training.train import Optimizer, augment, choose_precision
+from netdissect.training.weights_file import write_weights
 
 HELD_OUT_STEPS = 8  # batches over which the held-out loss is averaged
 
@@ -28,16 +27,14 @@ def trained_task(
     task: TaskName, images: TaskImages, train_config: TrainConfig, folder: Path, *, progress: Progress | None = None
 ) -> TaskNetwork:
     """Train a backbone on a task, or load the one that was trained so; a file is named by the digest of its inputs."""
-    inputs = json.dumps({"task": task, "train_config": train_config.model_dump(mode="json"), "images": images.digest})
-    path = folder / f"{task}-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}.safetensors"
+    inputs = {"task": task, "train_config": train_config.model_dump(mode="json"), "images": images.digest}
+    digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+    path = folder / f"{task}-{digest[:16]}.safetensors"
     if path.exists():
         return load_task(path)
     trained = train_task(task, images, train_config, progress=progress)
-    metadata = {"inputs": inputs, "loss": json.dumps(trained.loss), "accuracy": json.dumps(trained.accuracy)}
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = safetensors.torch.save(dict(trained.module.state_dict()), metadata=metadata)
-    write_whole(path, lambda file: file.write(weights))
-    return load_task(path)
+    facts = {"inputs": inputs, "loss": trained.loss, "accuracy": trained.accuracy}
+    return load_task(write_weights(path, trained.module, facts))
 
 
 def train_task(

@@ -190,9 +190,7 @@ class Workspace:
             else train_config
         )
         trained = train_on(*self.train_images, settled, progress=self.progress, callback=callback)
-        path = self._network_file(train_config)
-        path.parent.mkdir(exist_ok=True)
-        return load_trained(save_trained(trained, path))
+        return load_trained(save_trained(trained, self._network_file(train_config)))
 
     def two_tower(self) -> TwoTower:
         """Train a network that embeds images and words, or load it: on captions of as many other images."""

@@ -189,7 +189,6 @@ def run_synthetic(workspace: Workspace) -> ExperimentResult:
     out, scale = workspace.folder("causes"), workspace.scale
     path, training, default = out / "scenes.safetensors", scale.train_config, GeneratorConfig()
     if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
         smaller = GeneratorConfig(
             num_images=min(training.num_images, default.num_images), steps=min(training.steps, default.steps)
         )

@@ -122,6 +122,5 @@ def trained_snapshots(workspace: Workspace, train_config: TrainConfig) -> dict[i
             save_trained(TrainedSceneNet(module, train_config, math.nan, (), math.nan), files[step])
 
     if not all(path.exists() for path in files.values()):
-        folder.mkdir(parents=True, exist_ok=True)
         workspace.train(train_config, save)
     return {step: load_trained(path).network(f"scene network, {step} steps") for step, path in files.items()}

@@ -9,25 +9,25 @@ nowhere else. A last unit, the decoy, has the same activations as the first plan
 matches vegetation as well, and causes nothing.
 """
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.torch
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import Tensor, nn
 
 from netdissect.config_fields import Config
-from netdissect.errors import CheckpointError
 from netdissect.models import Generator, as_generator
 from netdissect.synthetic import SCENE_NAMES
 from netdissect.synthetic.draw_image import DrawnImage, draw
 from netdissect.training.scene_net import file_source
+from netdissect.training.weights_file import as_checkpoint_error, read_weights, write_weights
+
+CONFIG = "generator_config"
+"""Name of the fact of its files that is the configuration."""
 
 SIZE = 64
 STYLE_GRID, THING_GRID = 4, 8
@@ -231,13 +231,7 @@ def scene_generator(module: SceneGenerator, path: str | Path | None = None) -> G
 
 def save_generator(module: SceneGenerator, path: str | Path) -> Path:
     """Write weights and configuration as one ``.safetensors`` file."""
-    path = Path(path)
-    weights = {name: value.contiguous() for name, value in module.state_dict().items()}
-    metadata = {"generator_config": module.config.model_dump_json()}
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(safetensors.torch.save(weights, metadata=metadata))
-    partial.replace(path)
-    return path
+    return write_weights(path, module, {CONFIG: module.config.model_dump(mode="json")})
 
 
 def load_generator(path: str | Path, weights_seed: int | None = None) -> Generator:
@@ -255,27 +249,19 @@ def load_generator(path: str | Path, weights_seed: int | None = None) -> Generat
     CheckpointError
         If the file is missing, damaged, or holds no scene generator.
     """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            config = GeneratorConfig.model_validate_json((file.metadata() or {})["generator_config"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    with as_checkpoint_error(
+        path,
+        "a scene generator that save_generator wrote",
+        missing="Train one with netdissect.training.train_generator.",
+        damaged="Train one with netdissect.training.train_generator.",
+    ):
+        weights, (facts,) = read_weights(path, CONFIG)
+        config = GeneratorConfig.model_validate(facts)
         if weights_seed is not None:
             config = config.model_copy(update={"seed": weights_seed})
         module = SceneGenerator(config).eval()
         if weights_seed is None:
             module.load_state_dict(weights)
-    except (
-        KeyError,
-        RuntimeError,
-        ValidationError,
-        OSError,
-        json.JSONDecodeError,
-        safetensors.SafetensorError,
-    ) as error:
-        raise CheckpointError(
-            f"{path} is not a scene generator that save_generator wrote ({type(error).__name__}: {error}). Train one "
-            "with netdissect.training.train_generator."
-        ) from error
     generator = scene_generator(module, path)
     if weights_seed is not None and generator.source is not None:
         generator.source = generator.source.model_copy(update={"weights": "none", "weights_seed": weights_seed})

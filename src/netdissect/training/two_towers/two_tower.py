@@ -4,7 +4,6 @@ The image tower is a scene network whose linear layer gives the embedding. The w
 the tokens of a text, and a linear layer. Only tokens of the captions of the training have a vector.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +11,17 @@ from functools import cached_property
 from pathlib import Path
 
 import safetensors
-import safetensors.torch
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from netdissect.close_matches import did_you_mean
-from netdissect.errors import CheckpointError, ConfigError
+from netdissect.errors import ConfigError
 from netdissect.models import Network, Preprocessing
-from netdissect.paths import check_regular
-from netdissect.result.files import write_whole
 from netdissect.training.scene_net import TrainConfig, preprocessing, scene_network
+from netdissect.training.weights_file import as_checkpoint_error, fact_names, read_weights, write_weights
 
 KIND, VOCABULARY = "two_tower", "vocabulary"
-"""Metadata of the file: the configuration of the training, and the tokens."""
+"""Facts of the file: the configuration of the training, and the tokens."""
 DIMENSIONS = 64
 
 
@@ -159,21 +155,15 @@ def token_shares(texts: Sequence[str], vocabulary: Sequence[str], name: str) -> 
 def is_two_tower(path: str | Path) -> bool:
     """Tell whether a file holds a two-tower network; False also where it cannot be read."""
     try:
-        check_regular(Path(path))
-        with safetensors.safe_open(path, "pt") as file:
-            return KIND in (file.metadata() or {})
+        return KIND in fact_names(path)
     except (OSError, safetensors.SafetensorError):
         return False
 
 
 def save_two_tower(model: TwoTower, path: str | Path) -> Path:
     """Write weights, configuration and vocabulary as one ``.safetensors`` file."""
-    path = Path(path)
-    metadata = {KIND: model.train_config.model_dump_json(), VOCABULARY: json.dumps(model.vocabulary)}
-    weights = {name: value.contiguous() for name, value in model.towers.state_dict().items()}
-    content = safetensors.torch.save(weights, metadata=metadata)
-    write_whole(path, lambda file: file.write(content))
-    return path
+    facts = {KIND: model.train_config.model_dump(mode="json"), VOCABULARY: model.vocabulary}
+    return write_weights(path, model.towers, facts)
 
 
 def load_two_tower(path: str | Path) -> TwoTower:
@@ -184,26 +174,14 @@ def load_two_tower(path: str | Path) -> TwoTower:
     CheckpointError
         If the file is missing, damaged, or was not written by `save_two_tower`.
     """
-    path = Path(path)
-    try:
-        check_regular(path)
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        train_config = TrainConfig.model_validate_json(metadata[KIND])
-        vocabulary = tuple(map(str, json.loads(metadata[VOCABULARY])))
+    with as_checkpoint_error(
+        path,
+        "a two-tower network that save_two_tower wrote",
+        missing="Train one with netdissect.training.train_two_tower.",
+        damaged="Expected such a file, or embeddings as tensors named images and words; train it again.",
+    ):
+        weights, (config, tokens) = read_weights(path, KIND, VOCABULARY)
+        train_config, vocabulary = TrainConfig.model_validate(config), tuple(map(str, tokens))
         towers = Towers(train_config, *weights["words.tokens.weight"].shape).eval()
         towers.load_state_dict(weights)
-        return TwoTower(towers, train_config, vocabulary, path.name)
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} does not exist. Expected a two-tower network; train one with netdissect.training.train_two_tower."
-        ) from None
-    except (
-        KeyError, RuntimeError, TypeError, ValueError, ValidationError, OSError, safetensors.SafetensorError,
-    ) as error:  # fmt: skip
-        raise CheckpointError(
-            f"{path} is not a two-tower network that save_two_tower wrote ({type(error).__name__}: {error}). Expected "
-            "such a "
-            "file, or embeddings as tensors named images and words; train it again."
-        ) from error
+        return TwoTower(towers, train_config, vocabulary, Path(path).name)
