@@ -21,6 +21,8 @@ LEADS_OUT = re.compile(r"\A[/\\]|\A[A-Za-z]:|(?:\A|[/\\])\.\.(?:[/\\]|\Z)|\0|[\u
 
 Surrogates from U+DC80 to U+DCFF are how Python spells bytes of a name that are no UTF-8.
 """
+OTHER_FOLDER = "Choose a folder that exists and has space."
+"""What to do where a single file cannot be written."""
 
 
 def check_name(
@@ -127,3 +129,22 @@ def writing(path: str | Path, remedy: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResultError(f"{path} cannot be written ({error}). {remedy}") from error
+
+
+def check_writable(path: str | Path) -> None:
+    """See that a file can be written, before what it shall hold is computed.
+
+    Raises
+    ------
+    ResultError
+        If its folder is missing or read-only, or the path is a folder.
+    """
+    path = Path(path)
+    with writing(path, OTHER_FOLDER):
+        for number, is_so, named in (
+            (errno.ENOENT, not path.parent.is_dir(), path.parent),
+            (errno.EISDIR, path.is_dir(), path),
+            (errno.EACCES, not os.access(path.parent, os.W_OK), path.parent),
+        ):
+            if is_so:
+                raise OSError(number, os.strerror(number), str(named))

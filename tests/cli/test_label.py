@@ -106,6 +106,18 @@ def test_a_run_without_image_means_and_other_mistakes_are_refused(run, netdissec
     assert "ShapeError: the embeddings of words have 90 rows for 4 words" in done.err
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(run, netdissect, tmp_path):
+    for out, reason in ((tmp_path / "missing" / "o.csv", "No such file or directory"), (tmp_path, "Is a directory")):
+        for command in (("label", run / "run", "--words", tmp_path / "none.txt", "--embeddings", "none.safetensors"),
+                        ("evaluate", run / "run", tmp_path / "none.csv")):  # fmt: skip
+            done = netdissect(*command, "--out", out)
+            said = " ".join(done.err.split())
+            assert done.code == 2
+            assert f"{out} cannot be written" in said
+            assert reason in said
+            assert "Choose a folder that exists" in said
+
+
 def test_statistics_that_were_left_out_are_empty_in_the_table(run, netdissect, tmp_path):
     spec = f"{run / 'images.npy'},{run / 'words.npy'}"
     done = netdissect(

@@ -23,10 +23,9 @@ from netdissect.config import one_or_more
 from netdissect.counted import counted
 from netdissect.csv_cells import plain
 from netdissect.errors import ResultError
-from netdissect.paths import check_regular, writing
+from netdissect.paths import check_regular
 from netdissect.result import Result
-from netdissect.result.csv_frames import escaped_frame
-from netdissect.result.files import write_whole
+from netdissect.result.files import write_csv
 from netdissect.result.queries import run_quantile
 
 LABELS: Mapping[str, type[pl.DataType]] = {
@@ -128,10 +127,7 @@ def write_label_file(labels: pl.DataFrame, path: str | Path) -> Path:
         If it cannot be written.
     """
     first = [name for name in ("unit", "label", "layer", "score") if name in labels.columns]
-    ordered = labels.select(*first, pl.exclude(first))
-    with writing(path, "Choose a folder that exists and has space."):
-        write_whole(Path(path), escaped_frame(ordered).write_csv)
-    return Path(path)
+    return write_csv(labels.select(*first, pl.exclude(first)), path)
 
 
 def own_labels(

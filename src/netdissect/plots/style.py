@@ -21,7 +21,7 @@ from matplotlib.textpath import text_to_path
 
 from netdissect.config import Rule
 from netdissect.errors import ResultError
-from netdissect.paths import writing
+from netdissect.paths import OTHER_FOLDER, writing
 from netdissect.scoring.detectors import limit_in_words
 
 INK = "#22262B"
@@ -108,7 +108,7 @@ def save(figure: Figure, path: str | Path) -> Path:
             f"{path} does not name the format of the figure: it ends with {path.suffix!r}. "
             f"Name a file that ends with {', '.join('.' + name for name in FORMATS)}."
         )
-    with writing(path, "Choose a folder that exists and has space."):
+    with writing(path, OTHER_FOLDER):
         path.write_bytes(rendered(figure, form))
     return path
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netdissect.checksums import append_checksum, json_digest
 from netdissect.errors import ResultError
-from netdissect.paths import check_regular, contained, writing
+from netdissect.paths import OTHER_FOLDER, check_regular, contained, writing
 from netdissect.result.csv_frames import escaped_frame
 from netdissect.result.result import SCHEMA_VERSIONS, LayerInfo, LayerResult, Result, RunInfo, RunOrigin
 from netdissect.result.run_config import CONFIG_FILE, config_damage, config_of
@@ -226,6 +226,19 @@ def layer_folder(run: Path, name: str) -> Path:
     """Return the folder of the tables of a layer: its name, escaped for file systems."""
     spelled = quote(name, safe="")
     return run / "layers" / (spelled if spelled.strip(".") else spelled.replace(".", "%2E"))
+
+
+def write_csv(table: pl.DataFrame, path: str | Path) -> Path:
+    """Write a table as a CSV file by itself, whose texts no spreadsheet takes for formulas.
+
+    Raises
+    ------
+    ResultError
+        If it cannot be written.
+    """
+    with writing(path, OTHER_FOLDER):
+        write_whole(Path(path), escaped_frame(table).write_csv)
+    return Path(path)
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, checksum: bool = False) -> None:

@@ -14,9 +14,8 @@ import polars as pl
 
 from netdissect.csv_cells import plain
 from netdissect.errors import ResultError
-from netdissect.paths import check_regular, writing
-from netdissect.result.csv_frames import escaped_frame
-from netdissect.result.files import write_whole
+from netdissect.paths import check_regular
+from netdissect.result.files import write_csv
 from netdissect.result.result import Result
 from netdissect.scoring import UnitLabels
 
@@ -140,6 +139,4 @@ def write_published(result: Result, layer: str, path: str | Path, quantile: floa
         *(pl.col(f"{category}-{part}") for category in categories for part in PARTS),
     )
     table = table.with_columns(pl.selectors.ends_with("-activation").cast(pl.Float64))
-    with writing(path, "Choose a folder that exists and has space."):
-        write_whole(Path(path), escaped_frame(table).write_csv)
-    return Path(path)
+    return write_csv(table, path)

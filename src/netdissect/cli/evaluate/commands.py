@@ -13,6 +13,7 @@ from netdissect.cli.networks import load_named
 from netdissect.cli_options import Typed, with_options
 from netdissect.errors import ConfigError
 from netdissect.evaluation.evaluate_config import EvaluateConfig
+from netdissect.paths import check_writable
 
 
 @with_options(EvaluateConfig)
@@ -55,6 +56,8 @@ def evaluate(
         else:
             console().print(tables.sanity_table(checks), soft_wrap=True)
         return
+    if out is not None:
+        check_writable(out)
     with progress_bars() as progress:
         found = netdissect.evaluate(
             result,

@@ -12,6 +12,7 @@ from netdissect.cli.console import console, progress_bars
 from netdissect.cli.results import RunArgument
 from netdissect.cli_options import Typed, with_options
 from netdissect.evaluation.open_vocabulary.label_config import LabelConfig
+from netdissect.paths import check_writable
 
 EMBEDDINGS_HELP = (
     "What embeds images and words: transformers:NAME_OR_DIR (CLIP, SigLIP), python:package.module:factory, the "
@@ -35,6 +36,7 @@ def label(
     from netdissect.report import word_tables
 
     result = netdissect.load_result(run)
+    check_writable(out)
     with progress_bars() as progress:
         labels = netdissect.label(
             result,
