@@ -3,7 +3,8 @@
 import difflib
 import importlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -152,21 +153,44 @@ def _timm_unavailable(timm: ModuleType, name: str, error: Exception) -> str:
 
 def _transformers(request: LoadRequest) -> Built:
     library = need("transformers", "transformers", f"Network 'transformers:{request.name}'")
-    try:
-        where: dict[str, Any] = {"local_files_only": is_at_hand(request.name), "trust_remote_code": False}
+    with hub_model(request.name, f"the model {request.name!r}") as where:
         module = _image_part(_transformers_model(library, request, where))
         stated = stated_preprocessing(module) or library.AutoImageProcessor.from_pretrained(request.name, **where)
+    return module, Preprocessing.read(stated)
+
+
+@contextmanager
+def hub_model(
+    name: str, what: str, error_class: type[NetworkError] = NetworkError, *, files: str = "model.safetensors"
+) -> Iterator[dict[str, Any]]:
+    """Yield the options with which to load a model of transformers, whose faults become one error.
+
+    Parameters
+    ----------
+    name
+        On the Hugging Face hub, or a folder.
+    what, files
+        What is loaded, and its files beside ``config.json`` and ``preprocessor_config.json``, for the message.
+    error_class
+        Of the error.
+
+    Raises
+    ------
+    NetworkError
+        If it cannot be loaded.
+    """
+    try:
+        yield {"local_files_only": _is_at_hand(name), "trust_remote_code": False}
     except NetworkError:
         raise
     except Exception as error:  # the hub's client and the readers of files raise whatever they do
         reason = str(error).strip().partition("\n")[0]
-        raise NetworkError(
-            f"transformers cannot load {request.name!r} ({type(error).__name__}: {reason}). Expected the name of a "
-            "model on the Hugging Face hub or a folder with config.json, model.safetensors and "
-            "preprocessor_config.json; code and pickled weights of others are not run. Save the model there by "
-            "model.save_pretrained(FOLDER) and its image processor by processor.save_pretrained(FOLDER)."
+        raise error_class(
+            f"transformers cannot load {what} ({type(error).__name__}: {reason}). Expected the name of one on the "
+            f"Hugging Face hub or a folder with config.json, {files} and preprocessor_config.json; code and pickled "
+            "weights of others are not run. Save the model there by model.save_pretrained(FOLDER) and its processor by "
+            "processor.save_pretrained(FOLDER)."
         ) from error
-    return module, Preprocessing.read(stated)
 
 
 def _transformers_model(library: ModuleType, request: LoadRequest, where: dict[str, Any]) -> Any:
@@ -192,7 +216,7 @@ def _image_part(module: Any) -> torch.nn.Module:
     return cast(torch.nn.Module, module.get_encoder(modality="image"))
 
 
-def is_at_hand(name: str) -> bool:
+def _is_at_hand(name: str) -> bool:
     """Tell whether a model of transformers is a folder or in the cache; if not, fail at once without a connection."""
     hub = importlib.import_module("huggingface_hub")
     weights = ("model.safetensors", "model.safetensors.index.json")

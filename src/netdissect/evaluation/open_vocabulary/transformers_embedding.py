@@ -14,7 +14,7 @@ from netdissect.dissect.devices import choose_device
 from netdissect.errors import ConfigError, NetworkError
 from netdissect.extras import need
 from netdissect.models import Network, Preprocessing
-from netdissect.models.model_zoos import is_at_hand
+from netdissect.models.model_zoos import hub_model
 
 PADDED = "siglip"
 """Models whose type begins so were trained on texts that are padded to their full length, without a mask."""
@@ -85,8 +85,7 @@ class TransformersEmbedding:
             shape = tuple(pooled.shape) if isinstance(pooled, Tensor) else type(pooled).__name__
             raise NetworkError(
                 f"{self.name} gives {shape} as {which} features. Expected one vector for each (batch, D), as CLIP and "
-                "SigLIP do; "
-                "compute the embeddings yourself and give them as files."
+                "SigLIP do; compute the embeddings yourself and give them as files."
             )
         return pooled.detach()
 
@@ -102,35 +101,23 @@ def load_transformers(name: str, device: str) -> TransformersEmbedding:
         If transformers is not installed.
     """
     library = need("transformers", "transformers", f"--embeddings transformers:{name}")
-    try:
-        model, tokenizer, processor = _load(library, name)
-    except NetworkError:
-        raise
-    except Exception as error:  # the hub's client and the readers of files raise whatever they do
-        reason = str(error).strip().partition("\n")[0]
-        raise NetworkError(
-            f"transformers cannot load {name!r} as a model of images and texts ({type(error).__name__}: {reason}). "
-            "Expected the "
-            "name of one on the Hugging Face hub, or a folder with config.json, model.safetensors, a tokenizer and "
-            "preprocessor_config.json; code and pickled weights of others are not run. Save it there by "
-            "model.save_pretrained(FOLDER) and processor.save_pretrained(FOLDER)."
-        ) from error
+    what, files = f"{name!r} as a model of images and texts", "model.safetensors, a tokenizer"
+    with hub_model(name, what, files=files) as where:
+        model, tokenizer, processor = _load(library, name, where)
     network = Network(f"transformers:{name}", model, Preprocessing.read(processor))
     chosen = torch.device(choose_device(device, network))
     model.to(chosen)
     return TransformersEmbedding(network.name, network, tokenizer, chosen)
 
 
-def _load(library: ModuleType, name: str) -> tuple[Any, Any, Any]:
-    where: dict[str, Any] = {"local_files_only": is_at_hand(name), "trust_remote_code": False}
+def _load(library: ModuleType, name: str, where: dict[str, Any]) -> tuple[Any, Any, Any]:
     config = library.AutoConfig.from_pretrained(name, **where)
     model = library.AutoModel.from_pretrained(name, config=config, use_safetensors=True, **where).eval()
     lacking = [part for part in ("get_image_features", "get_text_features") if not hasattr(model, part)]
     if lacking:
         raise NetworkError(
             f"{type(model).__name__} of transformers:{name} has no {' and no '.join(lacking)}. Expected a model that "
-            "embeds images "
-            "and texts in one space, such as CLIP or SigLIP."
+            "embeds images and texts in one space, such as CLIP or SigLIP."
         )
     tokenizer = library.AutoTokenizer.from_pretrained(name, **where)
     processor = library.AutoImageProcessor.from_pretrained(name, **where)

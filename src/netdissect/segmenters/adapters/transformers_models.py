@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netdissect.errors import NetworkError, SegmenterError
+from netdissect.errors import SegmenterError
 from netdissect.extras import need
 from netdissect.models import Network, Preprocessing
-from netdissect.models.model_zoos import is_at_hand
+from netdissect.models.model_zoos import hub_model
 from netdissect.segmenters.label_scores import ClassScores, Head, RawScores, score_segmenter
 from netdissect.segmenters.label_tables import ClassLabels, class_labels, read_words
 from netdissect.segmenters.segmenter import Segmenter, SegmenterOptions, SegmentLabel
@@ -38,25 +38,13 @@ EXPECTED = (
 def load(spec: str, name: str, options: SegmenterOptions) -> Segmenter:
     """Load a segmenter from the Hugging Face hub or its cache, or from a folder; see `load_segmenter`."""
     library = need("transformers", "transformers", f"Segmenter {spec!r}")
-    try:
-        where: dict[str, Any] = {"local_files_only": is_at_hand(name), "trust_remote_code": False}
+    with hub_model(name, f"the segmenter {name!r}", SegmenterError) as where:
         config = library.AutoConfig.from_pretrained(name, **where)
         architecture = str((config.architectures or [""])[0])
         build = _task(spec, architecture)
         kind: Any = getattr(library, architecture)
         module = kind.from_pretrained(name, config=config, use_safetensors=True, **where)
         processor = library.AutoImageProcessor.from_pretrained(name, **where)
-    except NetworkError:
-        raise
-    except Exception as error:  # the hub's client and the readers of files raise whatever they do
-        reason = str(error).strip().partition("\n")[0]
-        raise SegmenterError(
-            f"transformers cannot load the segmenter {name!r} ({type(error).__name__}: {reason}). Expected the name of "
-            f"a "
-            "model on the Hugging Face hub or a folder with config.json, model.safetensors and "
-            "preprocessor_config.json; "
-            "code and pickled weights of others are not run."
-        ) from error
     network = Network(spec, module.eval(), Preprocessing.read(processor))
     return build(spec, network, options, partial(_tokenizer, library, name, where))
 
@@ -98,8 +86,7 @@ def _prompted(spec: str, network: Network, options: SegmenterOptions, tokenizer:
     if options.labels is not None or options.words is None:
         raise SegmenterError(
             f"the segmenter {spec!r} searches for words and has no labels of its own. Expected --words FILE "
-            f"(words=FILE) "
-            "with a word on each line" + (" in place of --labels." if options.labels else ".")
+            "(words=FILE) with a word on each line" + (" in place of --labels." if options.labels else ".")
         )
     words = read_words(options.words)
     classes = ClassLabels.of_classes(spec, [SegmentLabel(word.name, word.category or "object") for word in words])
@@ -119,8 +106,7 @@ def _tokenizer(library: ModuleType, name: str, where: dict[str, Any]) -> Any:
         reason = str(error).strip().partition("\n")[0]
         raise SegmenterError(
             f"transformers cannot load the tokenizer of {name!r} ({type(error).__name__}: {reason}). Expected its "
-            f"files "
-            "beside the model: save it there by tokenizer.save_pretrained(FOLDER)."
+            "files beside the model: save it there by tokenizer.save_pretrained(FOLDER)."
         ) from error
 
 
