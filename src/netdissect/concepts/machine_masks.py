@@ -121,6 +121,6 @@ def read_machine_masks(root: Path) -> MachineMasks | None:
         reason = str(error).partition("\n")[0]
         raise ConceptsError(
             f"{path} does not hold what 'netdissect concepts segment' wrote ({type(error).__name__}: {reason}). "
-            f"Expected "
-            "the segmenter of the data set and its agreement with human masks; restore the file or segment again."
+            "Expected the segmenter of the data set and its agreement with human masks; restore the file or segment "
+            "again."
         ) from error

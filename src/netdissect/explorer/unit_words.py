@@ -70,8 +70,7 @@ class UnitWords:
         if self.search is None:
             raise RequestError(
                 "this explorer has no embeddings to sort units by words. Start it with 'netdissect serve RUN "
-                "--embeddings "
-                "SPEC', of a run with --moments."
+                "--embeddings SPEC', of a run with --moments."
             )
         try:
             return self.search.similarity(layer, text.strip())

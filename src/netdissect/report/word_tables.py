@@ -28,8 +28,7 @@ def word_layers(labels: pl.DataFrame) -> TextTable:
     ]
     notes = [
         "units: those with a word; words: different ones. stability: median share of bootstrap replicates with the "
-        "same "
-        "word. agree: units whose word, chosen on one part of the images, is the best on the held-out part, too."
+        "same word. agree: units whose word, chosen on one part of the images, is the best on the held-out part, too."
     ]
     return TextTable(columns, rows, notes=notes)
 

@@ -128,8 +128,6 @@ def _check_labeled(files: list[Path], size: Size, segmenter: Segmenter) -> None:
     if not any(read_maps(file, size).any() for file in files):
         raise SegmenterError(
             f"the segmenter {segmenter.spec!r} labels no pixel of the {len(files)} images. Expected masks of some of "
-            f"its "
-            f"{len(segmenter.labels)} labels; lower --min-score, name other words, or check what the segmenter was "
-            f"trained "
-            "on."
+            f"its {len(segmenter.labels)} labels; lower --min-score, name other words, or check what the segmenter was "
+            "trained on."
         )

@@ -37,8 +37,7 @@ ADAPTERS = {
 TRAINED = "trained_segmenters"
 EXPECTED = (
     "transformers:NAME_OR_DIR, torchvision:NAME, onnx:FILE, python:package.module:factory or the .safetensors file of "
-    "a "
-    "segmenter that netdissect trained"
+    "a segmenter that netdissect trained"
 )
 
 

@@ -182,8 +182,7 @@ def train_on_maps(
     if len(data.images) <= train_config.held_out:
         raise ConfigError(
             f"{len(data.images)} images leave none to train on when {train_config.held_out} are held out. Expected "
-            f"more "
-            "images, or a smaller train_config.held_out."
+            "more images, or a smaller train_config.held_out."
         )
     module = SegmentationNet(train_config.units, class_count(data.heads), train_config.seed)
     optimizer, started = Optimizer(module, train_config), time.perf_counter()

@@ -64,8 +64,7 @@ def unit_vectors(values: npt.ArrayLike, count: int, what: str, name: str) -> Flo
     if array.ndim != 2 or array.dtype.kind != "f" or 0 in array.shape:
         raise ShapeError(
             f"{what} are {array.dtype} {array.shape}. Expected floating-point numbers ({count}, D): one row of D "
-            "numbers "
-            f"for each {name}."
+            f"numbers for each {name}."
         )
     if len(array) != count:
         raise ShapeError(
@@ -77,16 +76,14 @@ def unit_vectors(values: npt.ArrayLike, count: int, what: str, name: str) -> Flo
     if len(wrong):
         raise ShapeError(
             f"{what} hold NaN or infinity: {len(wrong)} of {count:,} rows, the first is row {wrong[0]}, counted from "
-            "0. "
-            "Expected finite numbers; compute them again."
+            "0. Expected finite numbers; compute them again."
         )
     largest = np.abs(plain).max(axis=1, keepdims=True)
     zero = np.flatnonzero(largest[:, 0] == 0)
     if len(zero):
         raise ShapeError(
             f"{what} hold {len(zero)} rows of zeros, the first is row {zero[0]}, counted from 0: a vector of zeros has "
-            "no "
-            f"direction. Expected an embedding for each {name}; leave out what has none."
+            f"no direction. Expected an embedding for each {name}; leave out what has none."
         )
     scaled = plain / largest
     return np.asarray(scaled / np.sqrt((scaled**2).sum(axis=1, keepdims=True)))
@@ -115,8 +112,7 @@ def _tensor(path: Path, name: str) -> Floats:
             if chosen is None:
                 raise ConfigError(
                     f"{path} holds the tensors {', '.join(known[:5]) or 'of no name'}. Expected one named {name!r}, or "
-                    "a "
-                    "single one."
+                    "a single one."
                 )
             tensor: Floats = file.get_tensor(chosen)
             return tensor

@@ -21,8 +21,7 @@ from netdissect.training.two_towers.two_tower import is_two_tower, load_two_towe
 PYTHON, TRANSFORMERS = "python:", "transformers:"
 EXPECTED = (
     "Expected transformers:NAME_OR_DIR (CLIP, SigLIP), python:package.module:factory, a .safetensors file of a "
-    "two-tower "
-    "network, or embeddings in files: IMAGES.npy,WORDS.npy"
+    "two-tower network, or embeddings in files: IMAGES.npy,WORDS.npy"
 )
 
 
@@ -98,8 +97,7 @@ def check_model(model: object, origin: str) -> EmbeddingModel:
         lacking = [part for part in parts if not hasattr(model, part)]
         raise ConfigError(
             f"{origin} gave a {type(model).__name__} without {', '.join(lacking)}. Expected an object with "
-            f"{', '.join(parts)}: "
-            "see netdissect.evaluation.open_vocabulary.embedding_model.EmbeddingModel."
+            f"{', '.join(parts)}: see netdissect.evaluation.open_vocabulary.embedding_model.EmbeddingModel."
         )
     if not isinstance(model.preprocessing, Preprocessing):
         raise ConfigError(
@@ -127,7 +125,6 @@ def embedding_files(spec: str) -> tuple[Path, ...] | None:
     if parts and all(part.endswith(".npy") for part in parts):
         raise ConfigError(
             f"the embeddings {spec} are {len(parts)} file{'s' * (len(parts) > 1)}. Expected two, those of the images "
-            "and those "
-            "of the words: IMAGES.npy,WORDS.npy."
+            "and those of the words: IMAGES.npy,WORDS.npy."
         )
     return None

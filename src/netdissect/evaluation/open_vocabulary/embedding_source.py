@@ -106,8 +106,7 @@ class EmbeddingSource:
         if self.model is None:
             raise ConfigError(
                 "these embeddings are fixed: no other word can be embedded. Expected a model, such as "
-                "transformers:NAME, in "
-                "place of its embeddings."
+                "transformers:NAME, in place of its embeddings."
             )
         return embed_words(self.model, words, self.batch_size, progress)
 
@@ -138,8 +137,7 @@ def word_space(images: npt.ArrayLike, words: npt.ArrayLike, num_images: int, num
     if of_images.shape[1] != of_words.shape[1]:
         raise ShapeError(
             f"the embeddings of images have {of_images.shape[1]} numbers each and those of words {of_words.shape[1]}. "
-            "Expected "
-            "both from one model, which embeds them in one space."
+            "Expected both from one model, which embeds them in one space."
         )
     kind = np.result_type(of_images, of_words)
     return WordSpace(of_images.astype(kind), of_words.astype(kind))

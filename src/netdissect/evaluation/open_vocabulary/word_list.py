@@ -42,8 +42,7 @@ def read_words(source: Sequence[str] | str | Path) -> tuple[str, ...]:
         if word in first:
             raise ConfigError(
                 f"{origin}: {word!r} is word {first[word]} and word {number}. Expected each word once: of two equal "
-                "words "
-                "neither would be stable. Remove one."
+                "words neither would be stable. Remove one."
             )
         first[word] = number
     if len(first) < 2:

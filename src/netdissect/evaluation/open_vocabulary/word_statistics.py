@@ -276,10 +276,8 @@ def _check(activations: Floats, space: WordSpace, words: tuple[str, ...]) -> Non
     if activations.ndim != 2 or len(activations) != len(space.images) or len(words) != len(space.words):
         raise ShapeError(
             f"activations are {activations.shape} (images, units), embeddings of images {space.images.shape} and of "
-            "words "
-            f"{space.words.shape}, for {len(words)} words. Expected one row of activations and of embeddings for each "
-            "image, "
-            "and an embedding for each word."
+            f"words {space.words.shape}, for {len(words)} words. Expected one row of activations and of embeddings for "
+            "each image, and an embedding for each word."
         )
     if not np.isfinite(activations).all():
         raise ShapeError(

@@ -76,8 +76,7 @@ class _Graph:
         except Exception as error:  # onnxruntime has a class for each of its status codes
             raise SegmenterError(
                 f"ONNX Runtime {runtime.__version__} cannot open {path} ({_reason(error)}). Expected a complete graph "
-                f"of "
-                "operations that it knows; export it again."
+                "of operations that it knows; export it again."
             ) from error
         self._input = self._only_input()
         self.preprocessing = self._preprocessing(path)
@@ -91,8 +90,7 @@ class _Graph:
             seen = ", ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs)
             raise SegmenterError(
                 f"the segmenter {self.spec!r} has the inputs {seen or 'none'}. Expected one, float32 (batch, 3, "
-                f"height, "
-                "width): an image."
+                "height, width): an image."
             )
         return inputs[0]
 
@@ -142,8 +140,8 @@ class _Graph:
         if found.ndim != 4 or not (found.is_floating_point() or found.shape[1] == 1):
             raise SegmenterError(
                 f"the segmenter {self.spec!r} gives {found.dtype} {tuple(found.shape)}. Expected scores (batch, "
-                f"classes, "
-                "height, width), or the class of each pixel, integers (batch, height, width), as its first output."
+                "classes, height, width), or the class of each pixel, integers (batch, height, width), as its first "
+                "output."
             )
         return found
 
@@ -165,8 +163,8 @@ def _class_maps(graph: _Graph, ids: tuple[int, ...], images: Images, size: Size)
     if classes.min() < 0 or classes.max() >= len(ids):
         raise SegmenterError(
             f"the segmenter {graph.spec!r} gives the classes {classes.min()} to {classes.max()}, but the file of "
-            f"labels "
-            f"names 0 to {len(ids) - 1}. Expected a line for each class; an empty line for one that is no concept."
+            f"labels names 0 to {len(ids) - 1}. Expected a line for each class; an empty line for one that is no "
+            "concept."
         )
     chosen = np.array(ids, dtype=np.int32)[classes]
     return np.stack([Labels(maps, np.empty(0, np.int32)).resized(size).label_channels for maps in chosen])

@@ -56,8 +56,7 @@ def _labels(spec: str, given: Any) -> tuple[SegmentLabel, ...]:
     if not pairs or not all(good) or len({*pairs}) < len(pairs) or len(pairs) > LARGEST_CLASS:
         raise SegmenterError(
             f"the segmenter {spec!r} has the labels {str(given)[:80]}. Expected names of its labels, or pairs of name "
-            f"and "
-            f"category, each once and at most {LARGEST_CLASS}."
+            f"and category, each once and at most {LARGEST_CLASS}."
         )
     return tuple(SegmentLabel(*pair) for pair in pairs)
 
@@ -79,21 +78,18 @@ def _maps(spec: str, made: Any, images: Images, size: Size, classes: ClassLabels
     except Exception as error:  # it is the user's code
         raise SegmenterError(
             f"the segmenter {spec!r} failed on images {images.shape} with {type(error).__name__}: {error}. Expected "
-            f"label "
-            "ids; correct its segment."
+            "label ids; correct its segment."
         ) from error
     last = len(classes.ids) - 1
     if returned.dtype.kind not in "iu" or returned.ndim != 4 or len(returned) != len(images) or 0 in returned.shape:
         raise SegmenterError(
             f"the segmenter {spec!r} returned {returned.dtype} {returned.shape} for images {images.shape}. Expected "
-            f"label "
-            f"ids, integers of the shape ({len(images)}, channels, height, width)."
+            f"label ids, integers of the shape ({len(images)}, channels, height, width)."
         )
     if returned.min() < 0 or returned.max() > last:
         raise SegmenterError(
             f"the segmenter {spec!r} returned label ids from {returned.min()} to {returned.max()}. Expected 0 "
-            f"(unlabeled) to "
-            f"{last}, the number of its labels."
+            f"(unlabeled) to {last}, the number of its labels."
         )
     ids = np.array(classes.ids, dtype=np.int32)[returned]
     return np.stack([Labels(maps, np.empty(0, np.int32)).resized(size).label_channels for maps in ids])
