@@ -215,7 +215,10 @@ def test_cosy_compares_the_activations_on_images_of_a_label_with_those_of_the_ru
         assert row["cosy_mad"] == pytest.approx((means[chosen].mean() - means.mean()) / means.std(ddof=1), rel=1e-4)
         assert row["cosy_p"] == pytest.approx(scipy.stats.mannwhitneyu(means, means[chosen]).pvalue, rel=1e-3)
     assert found.coverage["with_images"].to_list() == [1, 1, 2, 0]
-    assert "label is a concept (cosy: has images);" in netdissect.evaluation_tables.evaluation_scores(found).notes[0]
+    assert (
+        "label is a concept (cells: one with masks; cosy: has images);"
+        in netdissect.evaluation_tables.evaluation_scores(found).notes[0]
+    )
     assert found.scores.filter(level="cosy", metric="auroc", method="first", layer="fc")["units"].item() == 2
 
 

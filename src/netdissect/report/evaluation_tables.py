@@ -15,7 +15,8 @@ from netdissect.result.summary import headline
 
 UNMATCHED = 10
 """Unmatched labels that are printed."""
-COSY_NOTE = " (cosy: has images)"
+SCORED = {"cells": "one with masks", "cosy": "has images"}
+"""Labels with a score, at the levels where a concept is not enough or not needed."""
 FAILS = " *"
 FAILS_NOTE = "*: fails the sanity checks of Oikarinen et al. (2025), published; compare methods by the other metrics."
 
@@ -65,8 +66,7 @@ def evaluation_scores(evaluation: Evaluation) -> TextTable:
         ]
         for row in scores.iter_rows(named=True)
     ]
-    images = COSY_NOTE if "cosy" in scores["level"] else ""
-    notes = [f"mean: over the units whose label is a concept{images}; interval: bootstrap over units."]
+    notes = [f"mean: over the units whose label is a concept{_scored(scores)}; interval: bootstrap over units."]
     return TextTable(columns, rows, "Scores", [*notes, *_fails(scores)])
 
 
@@ -99,8 +99,9 @@ def evaluation_differences(evaluation: Evaluation, methods: Sequence[str] | None
         ]
         for row in differences.iter_rows(named=True)
     ]
-    images = COSY_NOTE if "cosy" in differences["level"] else ""
-    notes = [f"Over the units that both methods label with a concept{images}; the interval is paired by unit."]
+    notes = [
+        f"Over the units that both methods label with a concept{_scored(differences)}; the interval is paired by unit."
+    ]
     hidden = len(evaluation.differences) - len(differences)
     if hidden:
         notes.append(f"--json prints {counted(hidden, 'further differences')}, of each two methods.")
@@ -192,6 +193,12 @@ def _title(row: dict[str, Any]) -> str:
 
 def _fails(frame: pl.DataFrame) -> list[str]:
     return [FAILS_NOTE] if any(_metric(row).fails for row in frame.iter_rows(named=True)) else []
+
+
+def _scored(frame: pl.DataFrame) -> str:
+    """Say which labels have a score at the levels of a table where these are other ones."""
+    said = [f"{level}: {labels}" for level, labels in SCORED.items() if level in frame["level"]]
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _layer_columns(frame: pl.DataFrame) -> list[Column]:
