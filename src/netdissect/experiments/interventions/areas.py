@@ -1,8 +1,8 @@
 """The area of each concept in what a generator draws, while units of a layer are changed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +11,11 @@ from torch import Tensor
 
 from netdissect.config import Progress
 from netdissect.models import ActivationRecorder, Generator, Layer
-from netdissect.models.surgery.layer_edits import Edit, addresses, layer_editor, with_units
+from netdissect.models.surgery.layer_edits import Edit, LayerEditor, addresses, layer_editor, with_units
 from netdissect.segmenters import Segmenter
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-EditOf = Callable[[Sequence[int], slice], Edit]
-"""Makes the edit of a set of units for the samples of a batch."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,11 @@ class AreaMeter:
     samples: Tensor
     batch_size: int = 16
 
+    @cached_property
+    def editor(self) -> LayerEditor:
+        """Changes the layer."""
+        return layer_editor(self.generator, self.layer)
+
     def areas(self, changes: Changes, sets: Sequence[Sequence[int]], progress: Progress | None = None) -> Floats:
         """Return the share of the image that each concept fills, float64 (S, N, C).
 
@@ -88,10 +91,10 @@ class AreaMeter:
         progress
             Called with the samples done.
         """
-        editor, parts = layer_editor(self.generator, self.layer), []
+        parts = []
         for batch in self._batches():
             edits = [changes.edit(units, batch) if units else torch.clone for units in sets]
-            parts.append(np.stack([self._areas(out) for out in editor.outputs(self.samples[batch], edits)]))
+            parts.append(np.stack([self._areas(out) for out in self.editor.outputs(self.samples[batch], edits)]))
             if progress:
                 progress("interventions", min(batch.stop, len(self.samples)), len(self.samples))
         return np.concatenate(parts, axis=1)

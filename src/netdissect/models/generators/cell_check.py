@@ -17,7 +17,7 @@ from netdissect.models.generators.generator import Generator
 from netdissect.models.receptive_field.layout_check import LayoutCheck, check_layout, half_pixel
 from netdissect.models.receptive_field.spot_probe import IMAGES, PAIRS, Floats, SpotProbe
 from netdissect.models.structure.layer import Layer
-from netdissect.models.surgery.layer_edits import addresses, layer_editor
+from netdissect.models.surgery.layer_edits import LayerEditor, addresses, layer_editor
 
 SPOTS = 2 * PAIRS
 FEWEST_BLOCKS = 8
@@ -52,7 +52,7 @@ def check_cells(generator: Generator, layer: Layer, samples: Tensor, batch_size:
     blocks = Size(*(side * -(-FEWEST_BLOCKS // side) for side in layer.grid))
     blocks = Size(*(min(side, most) for side, most in zip(blocks, size, strict=True)))
     editor, changes = layer_editor(generator, layer), []
-    scales = _scales(generator, layer, samples)
+    scales = _scales(editor, layer, samples)
     for start in range(0, SPOTS, batch_size):
         part = slice(start, start + batch_size)
         change = partial(_changed, layer=layer, cells=cells[part], scales=scales)
@@ -82,7 +82,7 @@ def _centers(cells: list[tuple[int, int]], grid: Size, size: Size) -> Floats:
     return np.asarray((np.array(cells, np.float64) + 0.5) * steps - 0.5)
 
 
-def _scales(generator: Generator, layer: Layer, samples: Tensor) -> Tensor:
+def _scales(editor: LayerEditor, layer: Layer, samples: Tensor) -> Tensor:
     """Return by how much each unit is changed, float (U,), with alternating signs."""
     kept: list[Tensor] = []
 
@@ -90,7 +90,7 @@ def _scales(generator: Generator, layer: Layer, samples: Tensor) -> Tensor:
         kept.append(output.flatten()[addresses(output, layer)])
         return output.clone()
 
-    list(layer_editor(generator, layer).outputs(samples, [keep]))
+    list(editor.outputs(samples, [keep]))
     deviations = kept[0].float().std(dim=(0, 2, 3), correction=0)
     signs = 1.0 - 2.0 * (torch.arange(len(deviations), device=deviations.device) % 2)
     return STRENGTH * deviations * signs
