@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import stats
 
-from netdissect.experiments.effect_sizes import LEVEL
+from netdissect.experiments.effect_sizes import quantile_interval
 
 Floats = npt.NDArray[np.float64]
 
@@ -103,7 +103,9 @@ def _rows(units: pl.DataFrame, found: dict[str, LayerCorrelation | None]) -> Ite
 
 
 def _row(layer: str | None, units: pl.DataFrame, found: LayerCorrelation | None) -> tuple[object, ...]:
-    ends = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    numbers = (None,) * 3 if found is None else (found.value, *map(float, np.quantile(found.replicates, ends)))
+    numbers: tuple[float | None, ...] = (None,) * 3
+    if found is not None:
+        interval = quantile_interval(found.replicates.tolist())
+        numbers = found.value, interval.low, interval.high
     matching = units.filter("matches")
     return (layer, len(units), *numbers, len(matching), int(matching["causes"].sum()))
