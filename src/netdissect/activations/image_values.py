@@ -6,7 +6,7 @@
 What depends on an image's rank among all images is known only after the pass; see `activation_range`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -103,10 +103,7 @@ def largest_values(maps: Floats) -> Floats:
     >>> largest_values(np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)).tolist()
     [[3.0, 7.0]]
     """
-    images, units, height, width = maps.shape
-    maxima = np.empty(images * units, np.float32)
-    _largest(np.ascontiguousarray(maps).reshape(images * units, height * width), maxima)
-    return maxima.reshape(images, units)
+    return _of_each_map(_largest, maps)
 
 
 def mean_values(maps: Floats) -> Floats:
@@ -115,10 +112,15 @@ def mean_values(maps: Floats) -> Floats:
     >>> mean_values(np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)).tolist()
     [[1.5, 5.5]]
     """
+    return _of_each_map(_mean, maps)
+
+
+def _of_each_map(compute: Callable[[Floats, Floats], None], maps: Floats) -> Floats:
+    """Return what a loop over the cells of maps, (B * U, h * w), writes for each of them."""
     images, units, height, width = maps.shape
-    means = np.empty(images * units, np.float32)
-    _mean(np.ascontiguousarray(maps).reshape(images * units, height * width), means)
-    return means.reshape(images, units)
+    values = np.empty(images * units, np.float32)
+    compute(np.ascontiguousarray(maps).reshape(images * units, height * width), values)
+    return values.reshape(images, units)
 
 
 @compiled

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from string import ascii_lowercase
 from typing import Any, Self
 
 import numpy as np
@@ -79,7 +78,7 @@ class MergedShards:
 
     def maxima(self, index: int) -> list[ImageValues]:
         """Open the maxima of every image of a layer, by ascending image index."""
-        return image_values(self.info, *self.of_images, f"maxima{index}")
+        return image_values(self.info.run.layers[index].units, *self.of_images, f"maxima{index}")
 
     def missing_names(self) -> str:
         """Name the missing shards; if their numbers are unknown, the missing images."""
@@ -94,21 +93,18 @@ class MergedShards:
         )
 
 
-def image_values(
-    info: ShardResultInfo, offsets: Mapping[str, Array], files: Mapping[str, Path], name: str
-) -> list[ImageValues]:
+def image_values(units: int, offsets: Mapping[str, Array], files: Mapping[str, Path], name: str) -> list[ImageValues]:
     """Open a value for each image and unit of each shard, by ascending image index.
 
     Parameters
     ----------
-    info
-        Of the merged shards.
+    units
+        Units of the layer.
     offsets, files
         As `MergedShards.of_images`.
     name
         Such as ``maxima0``, which ends with the index of the layer.
     """
-    units = info.run.layers[int(name.lstrip(ascii_lowercase))].units
     found = sorted(each for each in offsets if each.endswith(f".{name}"))
     return [ImageValues(files[f"{each}.bin"], units, offsets[each].tolist()) for each in found]
 
@@ -215,7 +211,7 @@ class MergedCounts:
         if not self.info.run.config.statistics.moments:
             return None
         index = self.layers.index(layer)
-        means = image_values(self.info, self.per_image, self.files, f"means{index}")
+        means = image_values(self.info.run.layers[index].units, self.per_image, self.files, f"means{index}")
         return LayerMoments(tuple(means), CellMoments(**strip_prefix(f"moments{index}", self.arrays)).carried())
 
     def mask_files(self) -> MaskFiles:
