@@ -288,7 +288,7 @@ def strip_prefix(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
 
 
 def add_prefix(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-    """Return the arrays with a prefix before their names: the inverse of `add_prefix`."""
+    """Return the arrays with a prefix before their names: the inverse of `strip_prefix`."""
     return {f"{prefix}.{name}": array for name, array in arrays.items()}
 
 

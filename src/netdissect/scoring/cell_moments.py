@@ -1,9 +1,9 @@
 """Sums over the cells of maps, from which the correlation of each unit with each concept over cells follows exactly.
 
-    maps and labels of an image -> CellMoments.update -> CellMoments.correlations, table ``moments``
+    maps and labels of an image -> CellMoments.update -> CellMoments.of_concepts -> CellSums, table ``moments``
 
 The share of a concept in a cell is the share of the pixels of the cell that have the concept. A pixel of the label map
-belongs to the cell of the largest weight in its interpolation (see `UpsamplingAxis.nearest_cells`), so cells are
+belongs to the cell of the largest weight in its interpolation (see `UpsamplingAxis.cell_starts`), so cells are
 rectangles of pixels; cells without pixels do not count. Where the whole image has a label, its share is 1.
 
 Sums add up bit for bit in any order: the sums of each image are rounded to multiples of 2^-56 and added as integers.
