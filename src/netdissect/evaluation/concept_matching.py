@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import polars as pl
 
@@ -26,7 +26,6 @@ from netdissect.errors import ResultError
 from netdissect.evaluation.label_files import read_rows
 
 How = Literal["exact", "synonym", "spelling", "mapping", "unmatched"]
-HOW: tuple[How, ...] = get_args(How)
 OFFERED = 3
 CANDIDATES = 20  # names that share most letters with a label, among which similar ones are looked for
 

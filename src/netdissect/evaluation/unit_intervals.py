@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.evaluation.evaluate_config import REPLICATES
-from netdissect.scoring.statistics.bootstrap import CONFIDENCE_LEVEL, poisson_weights
+from netdissect.scoring.statistics.bootstrap import percentile_interval, poisson_weights
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -65,8 +65,7 @@ def unit_means(values: Floats, units: npt.ArrayLike, seed: int, replicates: int 
         means = np.divide(sums, sizes, out=np.full(sums.shape, np.nan), where=sizes > 0)
         for column in np.flatnonzero(counts[part] > 1):
             drawn = means[:, column]
-            ends = [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2]
-            interval[:, start + column] = np.quantile(drawn[~np.isnan(drawn)], ends)
+            interval[:, start + column] = percentile_interval(drawn[~np.isnan(drawn)])
     return UnitMeans(value, interval[0], interval[1], counts)
 
 

@@ -13,8 +13,8 @@ from scipy import stats
 
 from netdissect.errors import ConfigError
 from netdissect.experiments.outcome import ConclusionOutcome
+from netdissect.scoring.statistics.bootstrap import CONFIDENCE_LEVEL, percentile_interval
 
-LEVEL = 0.95
 # Two counts that happen to be equal have an interval without width.
 FEWEST = 3
 
@@ -44,7 +44,7 @@ class Interval(NamedTuple):
         return f"{self.mean:.3g} (95 % interval {self.low:.3g} to {self.high:.3g}, n = {self.number})"
 
 
-def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+def mean_interval(values: Sequence[float], level: float = CONFIDENCE_LEVEL) -> Interval:
     """Return the mean of independent numbers and Student's interval.
 
     Raises
@@ -111,7 +111,7 @@ def difference_of_means(left: Sequence[float], right: Sequence[float], seed: int
         samples,
         lambda first, second, axis: second.mean(axis=axis) - first.mean(axis=axis),
         method="percentile",
-        confidence_level=LEVEL,
+        confidence_level=CONFIDENCE_LEVEL,
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(middle, float(interval.low), float(interval.high), len(left) + len(right))
@@ -119,8 +119,7 @@ def difference_of_means(left: Sequence[float], right: Sequence[float], seed: int
 
 def quantile_interval(replicates: Sequence[float]) -> Interval:
     """Return the mean of bootstrap replicates, and the interval that holds the middle 95 % of them."""
-    low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(np.mean(replicates)), float(low), float(high), len(replicates))
+    return Interval(float(np.mean(replicates)), *percentile_interval(np.asarray(replicates)), len(replicates))
 
 
 def decide(interval: Interval, expected: Literal["more", "fewer"]) -> ConclusionOutcome:

@@ -8,13 +8,15 @@ import polars as pl
 from netdissect.report.text_table import Column, TextTable
 from netdissect.result import Result
 from netdissect.scoring.number_text import p_text
-
-SIGNIFICANT = 0.05
+from netdissect.scoring.statistics.multiple_testing import SIGNIFICANT
 
 
 def word_layers(labels: pl.DataFrame) -> TextTable:
     """Return for each layer how many units have a word, and how many of the words are established."""
-    columns = [Column("layer", "text", key=True), *map(Column, ("units", "words", "q <= 0.05", "stability", "agree"))]
+    columns = [
+        Column("layer", "text", key=True),
+        *map(Column, ("units", "words", f"q <= {SIGNIFICANT:g}", "stability", "agree")),
+    ]
     rows = [
         [
             str(name),

@@ -22,7 +22,7 @@ from netdissect.concepts.image_io import read_as_stored
 from netdissect.concepts.machine_masks import COMPUTED, ConceptAgreement, MaskAgreement
 from netdissect.config import Progress
 from netdissect.errors import SegmenterError
-from netdissect.scoring.statistics.bootstrap import CONFIDENCE_LEVEL, poisson_weights
+from netdissect.scoring.statistics.bootstrap import percentile_interval, poisson_weights
 from netdissect.segmenters.segment_images import MachineLabelJob, read_maps, segment_images
 from netdissect.segmenters.segmenter import Segmenter, SegmentLabel
 
@@ -183,7 +183,7 @@ def _agreement(
         _row(drawn[index], column, _of_concept(counts, index))
         for index, column in zip(occurs.tolist(), samples.T, strict=True)
     ]
-    low, high = _interval(np.nanmean(samples[~np.isnan(samples).all(1)], axis=1))
+    low, high = percentile_interval(np.nanmean(samples[~np.isnan(samples).all(1)], axis=1))
     unmatched = (label for label_id, label in enumerate(segmenter.labels, 1) if label_id not in pairs)
     return MaskAgreement(
         data=str(data.root.resolve()),
@@ -210,7 +210,7 @@ def _of_concept(counts: MaskPixels, index: int) -> MaskPixels:
 def _row(label: SegmentLabel, samples: Floats, counts: MaskPixels) -> ConceptAgreement:
     both, machine, human = (int(pixels.sum()) for pixels in (counts.both, counts.machine, counts.human))
     labeled = int(counts.machine_labeled.sum()) + human - both
-    low, high = _interval(samples[~np.isnan(samples)])
+    low, high = percentile_interval(samples[~np.isnan(samples)])
     return ConceptAgreement(
         concept=dominant_name(label),
         category=label.category,
@@ -231,12 +231,6 @@ def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
     ratio = np.full(top.shape, np.nan)
     np.divide(top, bottom, out=ratio, where=bottom > 0)
     return ratio
-
-
-def _interval(samples: Floats) -> tuple[float, float]:
-    tail = (1 - CONFIDENCE_LEVEL) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def job_of_data(job: MachineLabelJob, size: Size) -> MachineLabelJob:

@@ -17,8 +17,8 @@ from netdissect.dissect.cost_plan import size_text
 from netdissect.errors import ConfigError
 from netdissect.scoring.formulas import ActiveRows, Formula, FormulaResult, FormulaSearch, ScoredFormula, SearchOptions
 from netdissect.scoring.formulas.image_rows import ImageRows, MaskRows
-from netdissect.scoring.statistics.bootstrap import Weights, poisson_weights
-from netdissect.scoring.statistics.formula_gain import FormulaPixels, paired_gain, percentile_interval
+from netdissect.scoring.statistics.bootstrap import Weights, percentile_interval, poisson_weights
+from netdissect.scoring.statistics.formula_gain import FormulaPixels, paired_gain
 from netdissect.scoring.statistics.holdout import is_held_out
 
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """What `netdissect label` computes, as data: options, keywords and files are made from these fields."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -8,7 +8,6 @@ from netdissect.config import Fraction, OneOrMore
 from netdissect.config_fields import Config, Option
 
 FunctionName = Literal["soft-wpmi", "wpmi", "rank-reorder", "cos-cubed"]
-FUNCTION_NAMES: tuple[FunctionName, ...] = get_args(FunctionName)
 
 
 def _as_text(value: object) -> object:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import stats
 
-from netdissect.experiments.effect_sizes import quantile_interval
+from netdissect.scoring.statistics.bootstrap import percentile_interval
 
 Floats = npt.NDArray[np.float64]
 
@@ -103,9 +103,6 @@ def _rows(units: pl.DataFrame, found: dict[str, LayerCorrelation | None]) -> Ite
 
 
 def _row(layer: str | None, units: pl.DataFrame, found: LayerCorrelation | None) -> tuple[object, ...]:
-    numbers: tuple[float | None, ...] = (None,) * 3
-    if found is not None:
-        interval = quantile_interval(found.replicates.tolist())
-        numbers = found.value, interval.low, interval.high
+    numbers = (None,) * 3 if found is None else (found.value, *percentile_interval(found.replicates))
     matching = units.filter("matches")
     return (layer, len(units), *numbers, len(matching), int(matching["causes"].sum()))

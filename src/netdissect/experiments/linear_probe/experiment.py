@@ -22,7 +22,7 @@ from netdissect.dissect import dissect
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.counts import count_rows, unique_of
-from netdissect.experiments.effect_sizes import LEVEL, Interval, decide, mean_interval
+from netdissect.experiments.effect_sizes import Interval, decide, mean_interval
 from netdissect.experiments.inputs import (
     DATA,
     LAST_CONVOLUTION,
@@ -39,6 +39,7 @@ from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResu
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
 from netdissect.experiments.supervision.experiment import synthetic_config, workspace_images
+from netdissect.scoring.statistics.bootstrap import CONFIDENCE_LEVEL
 from netdissect.training.classification_data import LabeledImages, labeled_data, labeled_folder
 from netdissect.training.train_tasks import trained_task
 from netdissect.training.workspace import Workspace
@@ -188,7 +189,7 @@ def correlation(unique: Sequence[float], accuracy: Sequence[float]) -> Interval 
     if len(unique) < MIN_LAYERS or np.ptp(unique) == 0 or np.ptp(accuracy) == 0:
         return None
     pearson = stats.pearsonr(unique, accuracy)
-    interval = pearson.confidence_interval(LEVEL)
+    interval = pearson.confidence_interval(CONFIDENCE_LEVEL)
     return Interval(float(pearson.statistic), float(interval.low), float(interval.high), len(unique))
 
 

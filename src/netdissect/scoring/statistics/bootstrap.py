@@ -356,6 +356,13 @@ def interval_of_counts(
     return np.clip(low, least, most), np.clip(high, least, most)
 
 
+def percentile_interval(replicates: Floats) -> tuple[float, float]:
+    """Return the 95 % percentile interval of a number from its replicates, float64 (R,)."""
+    tail = (1 - CONFIDENCE_LEVEL) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def stability(labels: Ints, replicates: Ints) -> Floats:
     """Return the share of replicates (U, R) in which each unit keeps its label (U,); NaN where it has none."""
     kept = (replicates == labels[:, None]).mean(axis=1)

@@ -19,7 +19,7 @@ from netdissect.compose_config import ComposeConfig
 from netdissect.scoring.formulas.formula import Formula
 from netdissect.scoring.formulas.image_rows import ImageRows, MaskRows
 from netdissect.scoring.iou import iou
-from netdissect.scoring.statistics.bootstrap import CONFIDENCE_LEVEL, Weights, add_weighted
+from netdissect.scoring.statistics.bootstrap import Weights, add_weighted, percentile_interval
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -87,13 +87,6 @@ class Gain(NamedTuple):
     low: float | None
     high: float | None
     p_value: float | None
-
-
-def percentile_interval(replicates: Floats) -> tuple[float, float]:
-    """Return the 95 % percentile interval of a number from its replicates, float64 (R,)."""
-    tail = (1 - CONFIDENCE_LEVEL) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def paired_gain(formula: FormulaPixels, concept: FormulaPixels, weights: Weights) -> Gain:
