@@ -379,7 +379,6 @@ NAMELESS = {
     "evaluation/label_files.py": "numbers and labels of units",
     "concepts/machine_masks.py": "labels of a segmenter and their IoU",
     "segmenters/label_tables.py": "names and categories of labels",
-    "segmenters/sample_dataset.py": "our own note of what samples were drawn from",
     "result/segmentation/composed_segmentation.py": "our own summary; its files have fixed names",
 }
 PARSERS = re.compile(

@@ -1,5 +1,6 @@
 """Dissect a generator on its own samples: what is drawn, labeled, counted and refused."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,16 @@ def test_what_was_drawn_before_an_interruption_is_not_drawn_again(tmp_path: Path
     draw_samples(other, folder, SampleOptions(samples=2))
     assert first.read_bytes() != b"kept"
     assert len([*folder.rglob("*.png")]) == 2
+
+
+@pytest.mark.parametrize("note", [b"", b'{"digest": "', b"[]"])
+def test_a_note_of_what_was_drawn_that_was_not_written_whole_is_replaced(note: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / ".hidden" / "samples"
+    for _ in range(2):
+        draw_samples(tiny_generator(), folder, SampleOptions(samples=1))
+        written = (folder.parent / "generator.json").read_bytes()
+        (folder.parent / "generator.json").write_bytes(note)
+    assert json.loads(written)["digest"] == tiny_generator().digest
 
 
 def test_samples_of_another_generator_are_refused(samples: Path) -> None:

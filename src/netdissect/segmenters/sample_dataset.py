@@ -106,10 +106,11 @@ def draw_samples(generator: Generator, folder: Path, options: SampleOptions, pro
     What another generator drew there, or the same with other weights, is removed.
     """
     key = {"digest": generator.digest, "preprocessing": [*generator.preprocessing.mean, *generator.preprocessing.std]}
-    if not (folder.parent / KEY).is_file() or json.loads((folder.parent / KEY).read_text(encoding="utf-8")) != key:
+    note, expected = folder.parent / KEY, json.dumps(key).encode()
+    if not note.is_file() or note.read_bytes() != expected:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        (folder.parent / KEY).write_text(json.dumps(key), encoding="utf-8")
+        note.write_bytes(expected)
     paths = [folder.parent / f"{sample_name(options.sample_seed, index)}.png" for index in range(options.samples)]
     _remove_others(folder, paths)
     left = [index for index, path in enumerate(paths) if not path.is_file()]
