@@ -10,15 +10,17 @@ The facts in these files say how to build the network. They hold tensors and tex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import safetensors
 from torch import nn
 
 from netdissect.config import LoadOptions
 from netdissect.errors import CheckpointError, ConfigError
+from netdissect.keywords import AnyConfig
 from netdissect.models import Network, load_network
-from netdissect.training.generators.scene_generator import CONFIG, load_generator
-from netdissect.training.scene_net import TrainConfig, load_trained, random_network
+from netdissect.training.generators.scene_generator import CONFIG, SceneGenerator, load_generator
+from netdissect.training.scene_net import load_trained, random_network
 from netdissect.training.task_networks import backbone_of, load_task
 from netdissect.training.weights_file import fact_names
 
@@ -91,7 +93,8 @@ def trained_network(path: str | Path, weights_seed: int | None = None) -> Networ
         task = load_task(path)
         return _network(task.network(), task.train_config, backbone_of, weights_seed)
     if CONFIG in facts:
-        return load_generator(path, weights_seed)
+        generator = load_generator(path)
+        return _network(generator, cast(SceneGenerator, generator.module).config, SceneGenerator, weights_seed)
     if "train_config" in facts:
         trained = load_trained(path)
         return _network(trained.network(path.stem), trained.train_config, random_network, weights_seed)
@@ -102,7 +105,7 @@ def trained_network(path: str | Path, weights_seed: int | None = None) -> Networ
 
 
 def _network(
-    trained: Network, config: TrainConfig, build: Callable[[TrainConfig], nn.Module], weights_seed: int | None
+    trained: Network, config: AnyConfig, build: Callable[[AnyConfig], nn.Module], weights_seed: int | None
 ) -> Network:
     """Return a trained network, or the same with random weights."""
     if weights_seed is None or trained.source is None:

@@ -9,6 +9,7 @@ nowhere else. A last unit, the decoy, has the same activations as the first plan
 matches vegetation as well, and causes nothing.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -221,12 +222,9 @@ class PaintSegmenter:
         return labels[:, None]
 
 
-def scene_generator(module: SceneGenerator, path: str | Path | None = None) -> Generator:
+def scene_generator(module: SceneGenerator) -> Generator:
     """Return a scene generator with its sampler, ready to be dissected."""
-    generator = as_generator(module, sample_scene, name="scene generator")
-    if path is not None:
-        generator.name, generator.source = Path(path).stem, file_source(path)
-    return generator
+    return as_generator(module, sample_scene, name="scene generator")
 
 
 def save_generator(module: SceneGenerator, path: str | Path) -> Path:
@@ -234,36 +232,17 @@ def save_generator(module: SceneGenerator, path: str | Path) -> Path:
     return write_weights(path, module, {CONFIG: module.config.model_dump(mode="json")})
 
 
-def load_generator(path: str | Path, weights_seed: int | None = None) -> Generator:
+def load_generator(path: str | Path) -> Generator:
     """Read what `save_generator` wrote.
-
-    Parameters
-    ----------
-    path
-        The file.
-    weights_seed
-        Draw the weights at random from this seed, as before a training; the planted units stay. None: trained weights.
 
     Raises
     ------
     CheckpointError
         If the file is missing, damaged, or holds no scene generator.
     """
-    with as_checkpoint_error(
-        path,
-        "a scene generator that save_generator wrote",
-        missing="Train one with netdissect.training.train_generator.",
-        damaged="Train one with netdissect.training.train_generator.",
-    ):
-        weights, (facts,) = read_weights(path, CONFIG)
-        config = GeneratorConfig.model_validate(facts)
-        if weights_seed is not None:
-            config = config.model_copy(update={"seed": weights_seed})
-        module = SceneGenerator(config).eval()
-        if weights_seed is None:
-            module.load_state_dict(weights)
-    generator = scene_generator(module, path)
-    if weights_seed is not None and generator.source is not None:
-        generator.source = generator.source.model_copy(update={"weights": "none", "weights_seed": weights_seed})
-        generator.name += f", random weights of seed {weights_seed}"
-    return generator
+    train_one = "Train one with netdissect.training.train_generator."
+    with as_checkpoint_error(path, "a scene generator that save_generator wrote", missing=train_one, damaged=train_one):
+        weights, (config,) = read_weights(path, CONFIG)
+        module = SceneGenerator(GeneratorConfig.model_validate(config)).eval()
+        module.load_state_dict(weights)
+    return replace(scene_generator(module), name=Path(path).stem, source=file_source(path))
