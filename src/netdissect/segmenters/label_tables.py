@@ -11,13 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from netdissect.close_matches import did_you_mean
+from netdissect.concepts import Labels, Size
 from netdissect.concepts.build.synonyms import named_apart, split_names
 from netdissect.concepts.build.write_options import CATEGORY_SPELLING
 from netdissect.concepts.csv_numbers import whole_number
 from netdissect.concepts.sources.readers import read_table, read_text
 from netdissect.errors import SegmenterError
-from netdissect.segmenters.segmenter import SegmentLabel
+from netdissect.segmenters.segmenter import LabelMaps, SegmentLabel
 
 UNLABELED_NAMES = frozenset(
     {"", "-", "n/a", "background", "__background__", "unlabeled", "unlabelled", "void", "ignore"}
@@ -70,6 +74,11 @@ class ClassLabels:
                 "--labels FILE (labels=FILE) with a name on each line, in the order of the classes."
             )
         return cls(tuple(number), ids)
+
+    def label_maps(self, classes: npt.NDArray[np.integer], size: Size) -> LabelMaps:
+        """Return the label maps int32 (B, L, h, w) of the classes of pixels, (B, L, H, W), at a size."""
+        ids = np.array(self.ids, np.int32)[classes]
+        return np.stack([Labels(maps, np.empty(0, np.int32)).resized(size).label_channels for maps in ids])
 
     def keep_words(self, spec: str, words: Path | None) -> "ClassLabels":
         """Return only the labels that a file of words lists; a category in the file replaces that of the label.

@@ -10,7 +10,7 @@ Intervals are percentiles of a bootstrap over images with Poisson weights
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +235,4 @@ def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
 
 def job_of_data(job: MachineLabelJob, size: Size) -> MachineLabelJob:
     """Return the same job for the images of a finished data set, which are read as they are stored."""
-    return MachineLabelJob(
-        job.segmenter, job.folder, size, lambda path: read_as_stored(path)[0], job.input_size, job.batch_size
-    )
+    return replace(job, size=size, read=lambda path: read_as_stored(path)[0])

@@ -3,7 +3,7 @@
     images -> read and stretched by threads -> Segmenter, a batch at a time -> FOLDER/DIGEST.png
 
 A file holds the channels of an image below each other. What is there is not made again, so that an interrupted command
-resumes; at most two batches of images are in memory.
+resumes; at most two batches of images are read ahead.
 """
 
 import hashlib
@@ -11,15 +11,15 @@ import logging
 import os
 import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from netdissect.activations.image_batches import prefetch
 from netdissect.concepts import Size
 from netdissect.concepts.broden_files import LARGEST_LABEL, read_label_map
 from netdissect.concepts.build.render import encode_label_map
@@ -172,30 +172,26 @@ def _batches(
     left: Sequence[tuple[Path, Path]], job: MachineLabelJob, problems: list[str]
 ) -> Iterator[list[tuple[Path, Images]]]:
     """Yield batches of (file, pixels); threads read at most two batches ahead."""
-    waiting: deque[tuple[Path, Future[Images]]] = deque()
     batch: list[tuple[Path, Images]] = []
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="netdissect-read") as pool:
-        todo = iter(left)
-        try:
-            while True:
-                for image, file in todo:
-                    waiting.append((file, pool.submit(job.pixels, image)))
-                    if len(waiting) >= 2 * job.batch_size:
-                        break
-                if not waiting:
-                    break
-                file, future = waiting.popleft()
-                try:
-                    batch.append((file, future.result()))
-                except SourceError as error:
-                    problems.append(str(error))
-                if len(batch) == job.batch_size:
-                    yield batch
-                    batch = []
-            if batch:
-                yield batch
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    for file, pixels in prefetch(partial(_read, job), left, os.cpu_count() or 1, 2 * job.batch_size - 1):
+        if isinstance(pixels, SourceError):
+            problems.append(str(pixels))
+            continue
+        batch.append((file, pixels))
+        if len(batch) == job.batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _read(job: MachineLabelJob, one: tuple[Path, Path]) -> tuple[Path, Images | SourceError]:
+    """Return the file of label maps of an image, and its pixels or why it cannot be read."""
+    image, file = one
+    try:
+        return file, job.pixels(image)
+    except SourceError as error:
+        return file, error
 
 
 def write_maps(maps: LabelMaps, file: Path) -> None:

@@ -22,8 +22,13 @@ class OnnxRuntime:
 
     def open(self, graph: bytes, settings: BackendSettings, threads: int) -> RunGraph:  # noqa: ARG002
         """Open a graph; see `GraphRuntime`."""
-        options = self._library.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3  # errors
-        session = self._library.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = open_session(self._library, graph, threads)
         return lambda images: session.run(None, {INPUT: images})
+
+
+def open_session(library: Any, graph: bytes | str, threads: int) -> Any:
+    """Open a graph, its content or its path, on the CPU."""
+    options = library.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3  # errors
+    return library.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from netdissect.concepts import Size
-from netdissect.concepts.labels import Labels
 from netdissect.errors import SegmenterError
 from netdissect.extras import need
 from netdissect.models import Preprocessing
+from netdissect.models.backends.onnxruntime import open_session
 from netdissect.models.preprocessing_configs import LARGEST_INPUT, find_config
 from netdissect.paths import contained
 from netdissect.segmenters.label_scores import Head, activated, digest_of, maps_in_chunks, stretched
-from netdissect.segmenters.label_tables import class_labels, read_labels
+from netdissect.segmenters.label_tables import ClassLabels, class_labels, read_labels
 from netdissect.segmenters.segmenter import Images, LabelMaps, Segmenter, SegmenterOptions
 
 LARGEST_GRAPH = 2**31 - 1
@@ -49,7 +49,7 @@ def load(spec: str, name: str, options: SegmenterOptions) -> Segmenter:
     count = first.shape[1] if scored else max(named, default=-1) + 1
     classes = class_labels(spec, None, count, options.labels).keep_words(spec, options.words)
     heads = (Head(classes.ids),)
-    maps = partial(_class_maps, graph, classes.ids)
+    maps = partial(_class_maps, graph, classes)
     if scored:
         scores = partial(graph.scores, heads)
         maps = partial(maps_in_chunks, scores=scores, heads=heads, min_score=options.min_score)
@@ -68,11 +68,8 @@ class _Graph:
     def __init__(self, spec: str, path: Path) -> None:
         self.spec = spec
         runtime = need("onnxruntime", "onnx", f"Segmenter {spec!r}")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-        options.log_severity_level = 3  # errors
         try:
-            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = open_session(runtime, str(path), torch.get_num_threads())
         except Exception as error:  # onnxruntime has a class for each of its status codes
             raise SegmenterError(
                 f"ONNX Runtime {runtime.__version__} cannot open {path} ({_reason(error)}). Expected a complete graph "
@@ -157,17 +154,16 @@ class _Graph:
         return activated(self.raw(self.normalized(pixels)), heads, size)
 
 
-def _class_maps(graph: _Graph, ids: tuple[int, ...], images: Images, size: Size) -> LabelMaps:
+def _class_maps(graph: _Graph, named: ClassLabels, images: Images, size: Size) -> LabelMaps:
     pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float()
     classes = graph.raw(graph.normalized(pixels)).numpy()
-    if classes.min() < 0 or classes.max() >= len(ids):
+    if classes.min() < 0 or classes.max() >= len(named.ids):
         raise SegmenterError(
             f"the segmenter {graph.spec!r} gives the classes {classes.min()} to {classes.max()}, but the file of "
-            f"labels names 0 to {len(ids) - 1}. Expected a line for each class; an empty line for one that is no "
+            f"labels names 0 to {len(named.ids) - 1}. Expected a line for each class; an empty line for one that is no "
             "concept."
         )
-    chosen = np.array(ids, dtype=np.int32)[classes]
-    return np.stack([Labels(maps, np.empty(0, np.int32)).resized(size).label_channels for maps in chosen])
+    return named.label_maps(classes, size)
 
 
 def _check_graph(path: Path) -> str:

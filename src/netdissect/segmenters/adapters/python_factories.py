@@ -12,12 +12,12 @@ import json
 from typing import Any
 
 import numpy as np
-import torch
+from torch import nn
 
 from netdissect.concepts import Size
-from netdissect.concepts.labels import Labels
 from netdissect.errors import SegmenterError
 from netdissect.models.factory import call_factory
+from netdissect.models.network import module_digest
 from netdissect.segmenters.label_tables import LARGEST_CLASS, ClassLabels
 from netdissect.segmenters.segmenter import Images, LabelMaps, Segmenter, SegmenterOptions, SegmentLabel
 
@@ -62,14 +62,9 @@ def _labels(spec: str, given: Any) -> tuple[SegmentLabel, ...]:
 
 
 def _digest(spec: str, classes: ClassLabels, module: object) -> str:
-    """Return a digest of the specification, the labels and the weights of its module, if there is one."""
-    digest = hashlib.sha256(json.dumps([spec, classes.labels, classes.ids]).encode())
-    if isinstance(module, torch.nn.Module):
-        for name, value in module.state_dict().items():
-            digest.update(
-                name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-            )
-    return digest.hexdigest()
+    """Return a digest of the specification, the labels and its module, if there is one."""
+    weights = module_digest(module, {}) if isinstance(module, nn.Module) else None
+    return hashlib.sha256(json.dumps([spec, classes.labels, classes.ids, weights]).encode()).hexdigest()
 
 
 def _maps(spec: str, made: Any, images: Images, size: Size, classes: ClassLabels) -> LabelMaps:
@@ -91,5 +86,4 @@ def _maps(spec: str, made: Any, images: Images, size: Size, classes: ClassLabels
             f"the segmenter {spec!r} returned label ids from {returned.min()} to {returned.max()}. Expected 0 "
             f"(unlabeled) to {last}, the number of its labels."
         )
-    ids = np.array(classes.ids, dtype=np.int32)[returned]
-    return np.stack([Labels(maps, np.empty(0, np.int32)).resized(size).label_channels for maps in ids])
+    return classes.label_maps(returned, size)
