@@ -239,6 +239,7 @@ class TwoPass:
 
     def _collect(self, collector: AnyCollector, maps: Tensor, rows: Rows, images: Sequence[ImageLabels]) -> None:
         """Add one layer of a batch; `images` have the labels of the images if the run has moments."""
+        maps = maps if self.plan.tensor else maps.cpu()
         collector.update(maps, rows)
         if collector.moments is not None:
             statistics = self.source.config.statistics
