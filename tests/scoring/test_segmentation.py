@@ -18,14 +18,12 @@ CATEGORY_OF = np.array([-1, 0, 0, 0, 1])
 
 def counted(label_channels, image_level, units):
     """Count segments and labels of single images, as a data set is counted."""
-    data, segments, labels = SimpleNamespace(category_of=CATEGORY_OF, categories=("object", "scene")), [], []
+    data, segments, images = SimpleNamespace(category_of=CATEGORY_OF, categories=("object", "scene")), [], []
     for index, (channels, level, unit_map) in enumerate(zip(label_channels, image_level, units, strict=True)):
         one = Labels(channels.astype(np.int32), np.array(level, np.int32))
-        image = ImageLabels.of(one, data, "once")
-        segments.append(segment_pixels(unit_map, image, index))
-        each = np.full(len(image.label_ids), index)
-        labels.append(ImageLabelCounts(np.array([index]), each, image.label_ids, image.pixels))
-    return ImageLabelCounts.join(labels), ImageIntersections.join(segments)
+        images.append(ImageLabels.of(one, data, "once"))
+        segments.append(segment_pixels(unit_map, images[-1], index))
+    return ImageLabelCounts.of(0, images), ImageIntersections.join(segments)
 
 
 @pytest.fixture(scope="module")

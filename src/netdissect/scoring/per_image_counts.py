@@ -7,13 +7,16 @@ bytes a label suffice; a dense table of images, units and concepts would not fit
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from netdissect.activations.array_log import AppendOnlyArrayFile
 from netdissect.errors import ResultError
+
+if TYPE_CHECKING:
+    from netdissect.scoring.iou_counter import ImageLabels
 
 Ints = npt.NDArray[np.int64]
 
@@ -91,6 +94,17 @@ class ImageLabelCounts(NamedTuple):
     image_index: Ints
     label_ids: Ints
     pixels: Ints
+
+    @classmethod
+    def of(cls, row: int, images: Sequence["ImageLabels"]) -> Self:
+        """Take the labels of a batch that begins at the image `row`."""
+        indices = np.arange(row, row + len(images))
+        return cls(
+            indices,
+            np.repeat(indices, [len(image.label_ids) for image in images]),
+            np.concatenate([image.label_ids for image in images]),
+            np.concatenate([image.pixels for image in images]),
+        )
 
     @classmethod
     def join(cls, parts: Sequence["ImageLabelCounts"]) -> Self:

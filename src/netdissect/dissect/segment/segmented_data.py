@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -196,16 +197,14 @@ class SegmentedData:
     def _segmented(self, batch: Activations, labels: Iterator[ImageLabels]) -> SegmentedBlock:
         """Segment one batch: write its label maps, and count."""
         maps = batch.maps[self.composer.layer].cpu().numpy()
-        segments, counts = [], []
-        for index, image in zip(batch.rows.tolist(), labels, strict=False):
+        images, segments = list(islice(labels, len(batch.rows))), []
+        for index, image in zip(batch.rows.tolist(), images, strict=True):
             active = self.composer.active(maps[index - batch.start], image.size)
             self._write(index, encode_label_map(self.composer.label_map(active.units)))
             segments.append(segment_pixels(active.units, image, index))
-            each = np.full(len(image.label_ids), index)
-            counts.append(ImageLabelCounts(np.array([index]), each, image.label_ids, image.pixels))
             if index in self.drawn:
                 self._draw(index, maps[index - batch.start], image.size)
-        return SegmentedBlock(ImageLabelCounts.join(counts), ImageIntersections.join(segments))
+        return SegmentedBlock(ImageLabelCounts.of(batch.start, images), ImageIntersections.join(segments))
 
     def _write(self, index: int, content: bytes) -> None:
         write_file(self.folder / LABEL_MAPS, self.names[index], content)

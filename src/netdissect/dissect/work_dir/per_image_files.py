@@ -52,11 +52,7 @@ class PerImageFiles:
         """Append one batch that begins at the image `row`."""
         if not self.files:
             return
-        images = np.arange(row, row + len(labels))
-        rows = np.repeat(images, [len(image.label_ids) for image in labels])
-        label_ids = np.concatenate([image.label_ids for image in labels])
-        pixels = np.concatenate([image.pixels for image in labels])
-        self.files["labels"].append(ImageLabelCounts(images, rows, label_ids, pixels))
+        self.files["labels"].append(ImageLabelCounts.of(row, labels))
         for index, layer in enumerate(self.layers):
             self.files[f"masks{index}"].append(ImageIntersections.join(masks[layer]))
 

@@ -110,16 +110,8 @@ def segment_pixels(units: Indices, image: ImageLabels, image_index: int) -> Imag
         has_label = channel > 0
         np.add.at(counts, np.searchsorted(image.label_ids, channel[has_label]), by_set[:, has_label].T)
     counts[np.searchsorted(image.label_ids, sets.image_level)] += pixels
-    segment, label = counts.T.nonzero()
-    return ImageIntersections(
-        np.full(len(present), image_index),
-        np.zeros(len(present), np.int64),
-        present.astype(np.int64),
-        pixels,
-        np.bincount(segment, minlength=len(present)),
-        image.label_ids[label],
-        counts.T[segment, label],
-    )
+    of_present = ImageIntersections.of(image_index, 0, pixels, counts.T, image.label_ids)
+    return of_present._replace(units=present.astype(np.int64))
 
 
 def constant_segments(labels: ImageLabelCounts, pixels: Ints, label_id: int) -> ImageIntersections:
