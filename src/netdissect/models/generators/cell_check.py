@@ -26,7 +26,7 @@ STRENGTH = 3.0
 """By which a unit changes in the cell, in its standard deviations."""
 
 
-def check_cells(generator: Generator, layer: Layer, samples: Tensor, batch_size: int = SPOTS) -> LayoutCheck:
+def check_cells(generator: Generator, layer: Layer, samples: Tensor) -> LayoutCheck:
     """Compare where the output changes with where the cells of a layer are said to be.
 
     Parameters
@@ -37,8 +37,6 @@ def check_cells(generator: Generator, layer: Layer, samples: Tensor, batch_size:
         With a map of more than one cell.
     samples : int64 (2, 2)
         Seeds and indices of two samples.
-    batch_size
-        Samples in one forward pass.
 
     Returns
     -------
@@ -51,18 +49,13 @@ def check_cells(generator: Generator, layer: Layer, samples: Tensor, batch_size:
     size = generator.latent_input.size
     blocks = Size(*(side * -(-FEWEST_BLOCKS // side) for side in layer.grid))
     blocks = Size(*(min(side, most) for side, most in zip(blocks, size, strict=True)))
-    editor, changes = layer_editor(generator, layer), []
-    scales = _scales(editor, layer, samples)
-    for start in range(0, SPOTS, batch_size):
-        part = slice(start, start + batch_size)
-        change = partial(_changed, layer=layer, cells=cells[part], scales=scales)
-        plain, changed = editor.outputs(samples[torch.from_numpy(original[part])], [torch.clone, change])
-        difference = (_image(generator, changed) - _image(generator, plain)).abs().mean(1, keepdim=True)
-        changes.append(
-            torch.nn.functional.adaptive_avg_pool2d(difference, (blocks.height, blocks.width))[:, 0].double().cpu()
-        )
+    editor = layer_editor(generator, layer)
+    change = partial(_changed, layer=layer, cells=cells, scales=_scales(editor, layer, samples))
+    plain, changed = editor.outputs(samples[torch.from_numpy(original)], [torch.clone, change])
+    difference = (_image(generator, changed) - _image(generator, plain)).abs().mean(1, keepdim=True)
+    by_block = torch.nn.functional.adaptive_avg_pool2d(difference, (blocks.height, blocks.width))[:, 0]
+    responses: Floats = by_block.double().cpu().numpy()
     probe = SpotProbe(np.empty(0, np.uint8), original, _centers(cells, layer.grid, size))
-    responses: Floats = torch.cat(changes).numpy()
     return check_layout(responses, half_pixel(blocks, size), size, probe)
 
 
