@@ -114,6 +114,8 @@ class SimilarityFunction(Protocol):
     ----------
     prior
         Factor of log P(D), which is subtracted from the fits; 0: the fits are the scores.
+    images_needed
+        How many images a sample must have: soft-WPMI and WPMI read as many, those of highest activation.
     """
 
     @property
@@ -122,7 +124,7 @@ class SimilarityFunction(Protocol):
 
     @property
     def images_needed(self) -> int:
-        """How many images a sample must have."""
+        """See the class."""
 
     def table(self, space: WordSpace, words: slice | Ints) -> Floats:
         """Return what `fits` reads of each image and of some words, float (N, B)."""
@@ -142,17 +144,12 @@ class SoftWPMI:
     mean of ``P(D|t)`` over the units of the layer, for each word. The score is ``log P(D|t) - log P(D)``.
     """
 
-    leading: int = 100
+    images_needed: int = 100
     factor: float = 10.0
     prior: float = 1.0
     first: float = 0.998
     last: float = 0.97
     least: float = 1e-7
-
-    @property
-    def images_needed(self) -> int:
-        """As many as are read."""
-        return self.leading
 
     def table(self, space: WordSpace, words: slice | Ints) -> Floats:
         """Return P'."""
@@ -160,8 +157,8 @@ class SoftWPMI:
 
     def fits(self, sample: ImageSample, table: Floats) -> Floats:
         """Return the fits of all units and of the words of a table."""
-        images = sample.rows[sample.leading(self.leading)]
-        member = self.first - np.arange(self.leading) / self.leading * (self.first - self.last)
+        images = sample.rows[sample.leading(self.images_needed)]
+        member = self.first - np.arange(self.images_needed) / self.images_needed * (self.first - self.last)
         fits = np.empty((len(images), table.shape[1]))
         for some in _blocks(len(images), table.shape[1]):
             # One logarithm of the product, which is above 1e-270: each of its hundred factors is at least 0.002.
@@ -182,15 +179,10 @@ class WPMI:
     ``log P(D|t) - 0.6 log P(D)``, with ``log P(D)`` as in `SoftWPMI`.
     """
 
-    leading: int = 28
+    images_needed: int = 28
     factor: float = 2.0
     prior: float = 0.6
     least: float = 1e-7
-
-    @property
-    def images_needed(self) -> int:
-        """As many as are read."""
-        return self.leading
 
     def table(self, space: WordSpace, words: slice | Ints) -> Floats:
         """Return the logarithm of P'."""
@@ -198,7 +190,7 @@ class WPMI:
 
     def fits(self, sample: ImageSample, table: Floats) -> Floats:
         """Return the fits of all units and of the words of a table."""
-        images = sample.rows[sample.leading(self.leading)]
+        images = sample.rows[sample.leading(self.images_needed)]
         fits = np.empty((len(images), table.shape[1]), table.dtype)
         for some in _blocks(len(images), images.shape[1] * table.shape[1]):
             fits[some] = table[images[some]].sum(axis=1)
@@ -262,11 +254,7 @@ class CosCubed:
     """
 
     prior: float = 0.0
-
-    @property
-    def images_needed(self) -> int:
-        """Two: one alone is its own mean."""
-        return 2
+    images_needed: int = 2  # one alone is its own mean
 
     def table(self, space: WordSpace, words: slice | Ints) -> Floats:
         """Return P."""
