@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from netdissect.evaluation.evaluate_config import ACTIVE_SHARE
 from netdissect.evaluation.image_scores import ImageLevel
 from netdissect.result import Result, concept_shares, image_means
 from netdissect.scoring.statistics.holdout import is_held_out
@@ -20,7 +21,7 @@ def has_image_means(result: Result) -> bool:
     return all(MEANS in layer.statistics for layer in result.layers.values())
 
 
-def layer_images(result: Result, layer: str, active_share: float) -> ImageLevel:
+def layer_images(result: Result, layer: str, active_share: float = ACTIVE_SHARE) -> ImageLevel:
     """Read the activations and labels of the images of a layer.
 
     Raises

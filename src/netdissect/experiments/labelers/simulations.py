@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from netdissect.evaluation.scores import correlation
-from netdissect.result import Result, concept_shares, image_means
+from netdissect.evaluation.run_counts import layer_images
+from netdissect.evaluation.scores import AnyFloats, correlation
+from netdissect.result import Result
 from netdissect.scoring import ImageIntersections, ImageLabelCounts
 from netdissect.scoring.statistics.bootstrap import counted_masks
-from netdissect.scoring.statistics.holdout import CountSubset, best_label_ids, is_held_out
+from netdissect.scoring.statistics.holdout import CountSubset, best_label_ids
 
 Floats = npt.NDArray[np.float64]
-Maps = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -44,18 +44,16 @@ class SimulatedImages:
 
     result: Result
     layer: str
-    activations: Maps
-    shares: Maps
+    activations: AnyFloats
+    shares: AnyFloats
     names: tuple[str, ...]
     held_out: Bools
 
     @classmethod
     def of(cls, result: Result, layer: str) -> Self:
         """Read them from a run with moments."""
-        statistics, activations = result.info.config.statistics, image_means(result, layer)
-        held_out = is_held_out(statistics.stats_seed, np.arange(len(activations)), statistics.holdout_share)
-        names = tuple(result.concepts["concept"].cast(pl.String))
-        return cls(result, layer, activations, concept_shares(result, layer), names, held_out)
+        images, names = layer_images(result, layer), tuple(result.concepts["concept"].cast(pl.String))
+        return cls(result, layer, images.activations, images.shares, names, images.held_out)
 
     @property
     def seed(self) -> int:
