@@ -27,7 +27,8 @@ from netdissect.experiments.training_dynamics.experiment import run_synthetic as
 from netdissect.experiments.training_dynamics.experiment import training_dynamics
 from netdissect.experiments.training_dynamics.snapshots import checkpoint_steps
 from netdissect.models import Preprocessing, reload_network
-from netdissect.models.surgery.bases import read_basis
+from netdissect.models.dictionaries.basis import LinearBasis
+from netdissect.models.dictionaries.matrix_file import read_matrix
 from netdissect.models.surgery.rotations import random_rotation
 from netdissect.result import load_result
 from netdissect.training import Workspace
@@ -63,7 +64,7 @@ def rows_of(table, **keys):
 
 def test_alpha_zero_is_the_layer_and_alpha_one_the_explicit_matrix(workspace, rotated):
     network = workspace.trained().network()
-    explicit = replace(network, bases={"turned": ("conv5", random_rotation(8, 1))})
+    explicit = replace(network, bases={"turned": LinearBasis("conv5", random_rotation(8, 1))})
     direct = dissect(explicit, workspace.data, config=workspace.dissect_config(["conv5", "turned"]))
     for name, keys in (("conv5", {"alpha": 0.0}), ("turned", {"alpha": 1.0, "seed": 1})):
         expected = rows_of(count_rows(direct, [name]))
@@ -88,7 +89,7 @@ def test_every_basis_is_counted_once(rotated):
 @pytest.mark.parametrize("kind", ["pca", "ica"])
 def test_components_point_to_their_long_tail_and_principal_ones_are_orthonormal(workspace, config, kind):
     network = workspace.trained().network()
-    found = learned_bases(network, workspace.data, "conv5", [kind], config.sample, config.dissect)[kind].numpy()
+    found = learned_bases(network, workspace.data, "conv5", [kind], config.sample, config.dissect)[kind].matrix.numpy()
     assert 1 < len(found) <= 8
     cells = sample_cells(network, workspace.data, "conv5", config.sample, config.dissect)
     assert (skew(cells @ found.T, axis=0) >= 0).all()
@@ -107,7 +108,7 @@ def test_a_sample_holds_cells_of_all_its_images(workspace, config):
 def test_a_basis_is_read_from_a_file(tmp_path, rotated, workspace, config):
     matrix = random_rotation(8, 1).numpy()
     np.save(tmp_path / "mine.npy", matrix)
-    assert torch.equal(read_basis(tmp_path / "mine.npy", 8), torch.from_numpy(matrix))
+    assert torch.equal(read_matrix(tmp_path / "mine.npy", "conv5", 8).matrix, torch.from_numpy(matrix))
     own = config.model_copy(update={"matrices": (tmp_path / "mine.npy",), "bases": (), "rotations": 0})
     found = rotate(workspace.trained().network(), workspace.data, own, out=tmp_path)
     assert rows_of(found.table, basis="mine").equals(rows_of(rotated.table, alpha=1.0, seed=1))
@@ -124,10 +125,10 @@ def test_a_basis_is_read_from_a_file(tmp_path, rotated, workspace, config):
 def test_a_matrix_that_does_not_fit_is_refused(tmp_path, matrix, why):
     np.save(tmp_path / "bad.npy", matrix)
     with pytest.raises(ShapeError, match=why):
-        read_basis(tmp_path / "bad.npy", 8)
+        read_matrix(tmp_path / "bad.npy", "conv5", 8)
     (tmp_path / "none.npy").write_bytes(b"no matrix")
     with pytest.raises(ShapeError, match="cannot be read as a matrix"):
-        read_basis(tmp_path / "none.npy", 8)
+        read_matrix(tmp_path / "none.npy", "conv5", 8)
 
 
 def test_rotate_takes_one_layer(workspace, config, tmp_path):

@@ -24,6 +24,7 @@ from netdissect.models import (
     resolve_layers,
 )
 from netdissect.models.backends import BackendSettings
+from netdissect.models.dictionaries.basis import LinearBasis
 
 
 class _Counting(nn.Module):
@@ -179,7 +180,7 @@ def test_image_level_units_are_one_cell_and_tokens_and_channels_last_maps_have_t
 
 def test_a_virtual_layer_is_the_matrix_times_the_units_at_each_cell():
     matrix = torch.randn(7, 4)
-    network = replace(network_of(_Shared()), bases={"two/rotated": ("two", matrix)})
+    network = replace(network_of(_Shared()), bases={"two/rotated": LinearBasis("two", matrix)})
     out = record(network, ["two*", "one"], IMAGES)
     assert list(out) == ["one", "two", "two/rotated"]
     assert list(record(network, ["two/rotated"], IMAGES)) == ["two/rotated"]
@@ -188,9 +189,9 @@ def test_a_virtual_layer_is_the_matrix_times_the_units_at_each_cell():
 
 def test_a_basis_of_another_size_or_layer_is_refused():
     def resolve(source, matrix):
-        return resolve_layers(replace(network_of(_Shared()), bases={"v": (source, matrix)}), ["v"])
+        return resolve_layers(replace(network_of(_Shared()), bases={"v": LinearBasis(source, matrix)}), ["v"])
 
-    with pytest.raises(ShapeError, match="float32 matrix of 4 columns"):
+    with pytest.raises(ShapeError, match="is one of 5 units; layer 'two' has 4"):
         resolve("two", torch.eye(5))
     with pytest.raises(ShapeError, match=r"torch\.float64 \(4, 4\)"):
         resolve("two", torch.eye(4).double())
@@ -261,7 +262,7 @@ def counters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mapping[str, An
 def test_a_compiled_pass_gives_the_same_activations_but_for_the_last_bits_and_is_compiled_once(counters):
     convolutions = [nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU()]
     network = network_of(nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(4 * 6 * 6, 5)))
-    network.bases["2/rotated"] = ("2", torch.linalg.qr(torch.randn(4, 4)).Q)
+    network.bases["2/rotated"] = LinearBasis("2", torch.linalg.qr(torch.randn(4, 4)).Q)
     network.module.to(memory_format=torch.channels_last)
     layers = resolve_layers(network, ["0", "4", "2/rotated"])
     batches = [images.contiguous(memory_format=torch.channels_last) for images in (IMAGES, -IMAGES, 2 * IMAGES[:1])]

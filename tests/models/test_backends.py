@@ -16,6 +16,7 @@ from netdissect.errors import BackendError, MissingExtraError
 from netdissect.models import ActivationRecorder, Network, Preprocessing, resolve_layers
 from netdissect.models.backends import RUNTIMES, BackendSettings, graph_backend, onnx_export
 from netdissect.models.backends.openvino import OpenVino
+from netdissect.models.dictionaries.basis import LinearBasis
 
 pytest.importorskip("onnx")
 BATCH = 3
@@ -125,7 +126,9 @@ def test_openvino_is_imported_without_what_reports_its_use():
 
 
 def test_a_virtual_layer_needs_its_source_in_the_graph_alone(settings):
-    network = replace(network_of(_InPlace()), bases={"two/rotated": ("two", torch.linalg.qr(torch.randn(4, 4)).Q)})
+    network = replace(
+        network_of(_InPlace()), bases={"two/rotated": LinearBasis("two", torch.linalg.qr(torch.randn(4, 4)).Q)}
+    )
     names = ["two/rotated", "norm"]
     assert_same(record(network, names, settings), record(network, names, BackendSettings()))
 

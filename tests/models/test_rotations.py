@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from netdissect import Network, Preprocessing, dissect
 from netdissect.concepts import ConceptData
 from netdissect.errors import LayerError
+from netdissect.models.dictionaries.basis import LinearBasis
 from netdissect.models.surgery.rotations import random_rotation, rotated_name, with_rotations
 from netdissect.synthetic import write_synthetic
 
@@ -57,7 +58,7 @@ def test_all_bases_come_from_one_forward_pass_and_leave_the_layer_alone(world):
     assert list(together.layers) == ["0", "0@rotation-0", "0@rotation-1"]
     assert together.layer("0").units.equals(dissect(network, world, layers=["0"]).layer("0").units)
     swap = torch.eye(6)[[1, 0, 2, 3, 4, 5]]
-    permuted = dissect(replace(network, bases={"swapped": ("0", swap)}), world, layers=["0", "swapped"])
+    permuted = dissect(replace(network, bases={"swapped": LinearBasis("0", swap)}), world, layers=["0", "swapped"])
     labels = [permuted.layer(name).units["label"].to_list() for name in ("0", "swapped")]
     assert [labels[0][i] for i in (1, 0, 2, 3, 4, 5)] == labels[1]
 

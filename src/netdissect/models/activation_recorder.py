@@ -16,6 +16,7 @@ from torch import Tensor
 
 from netdissect.errors import ActivationError, LayerError
 from netdissect.models.backends import EAGER, BackendSettings, open_backend
+from netdissect.models.dictionaries.basis import encode_maps
 from netdissect.models.network import Network
 from netdissect.models.structure.layer import Layer
 
@@ -50,8 +51,8 @@ class ActivationRecorder:
         self._layers = {layer.name: layer for layer in layers if layer.name not in network.bases}
         for layer in layers:
             if layer.name in self._bases:
-                source, matrix = self._bases[layer.name]
-                self._layers.setdefault(source, replace(layer, name=source, units=matrix.shape[1]))
+                basis = self._bases[layer.name]
+                self._layers.setdefault(basis.source, replace(layer, name=basis.source, units=basis.inputs))
         modules = dict(network.module.named_modules(remove_duplicate=False))
         for name in self._layers:
             if name not in modules:
@@ -107,10 +108,8 @@ class ActivationRecorder:
         outputs = self._backend(padded)
         with torch.inference_mode():
             recorded = {name: self._recorded(name, outputs, len(padded))[: len(images)] for name in self._layers}
-            for name, (source, matrix) in self._bases.items():
-                units = recorded[source]
-                rotated = matrix.to(units.device) @ units.flatten(2)
-                recorded[name] = rotated.reshape(len(units), -1, *units.shape[2:])
+            for name, basis in self._bases.items():
+                recorded[name] = encode_maps(basis, recorded[basis.source])
         return {name: recorded[name] for name in self._names}
 
     def _recorded(self, name: str, outputs: Mapping[str, Tensor], batch: int) -> Tensor:

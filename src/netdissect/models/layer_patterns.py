@@ -110,7 +110,7 @@ def _too_many(pattern: str, matches: Sequence[str], structure: Structure) -> str
 
 def _names(traced: TracedModule, network: Network) -> list[str]:
     """Return the names of a layer and of its virtual layers."""
-    return [traced.name, *(name for name, (source, _) in network.bases.items() if source == traced.name)]
+    return [traced.name, *(name for name, basis in network.bases.items() if basis.source == traced.name)]
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

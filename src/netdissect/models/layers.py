@@ -83,15 +83,15 @@ def layers_by_name(traced: Sequence[TracedModule], network: Network, assumed: As
 
 
 def _virtual(layer: Layer, network: Network) -> dict[str, Layer]:
-    bases = {name: matrix for name, (source, matrix) in network.bases.items() if source == layer.name}
-    for name, matrix in bases.items():
-        if matrix.ndim != 2 or matrix.shape[1] != layer.units or matrix.dtype != torch.float32:
+    bases = {name: basis for name, basis in network.bases.items() if basis.source == layer.name}
+    for name, basis in bases.items():
+        if basis.inputs != layer.units:
             raise ShapeError(
-                f"The basis {name!r} is {matrix.dtype} {tuple(matrix.shape)}; layer {layer.name!r} has {layer.units} "
-                f"units. Expected a float32 matrix of {layer.units} columns."
+                f"The basis {name!r} is one of {basis.inputs} units; layer {layer.name!r} has {layer.units}. "
+                "Expected a basis of this layer."
             )
     described = replace(layer, type=f"{BASIS_OF}{layer.name}")
-    return {name: replace(described, name=name, units=len(matrix)) for name, matrix in bases.items()}
+    return {name: replace(described, name=name, units=basis.units) for name, basis in bases.items()}
 
 
 def read_layer(traced: TracedModule, assumed: Assumed) -> Layer:

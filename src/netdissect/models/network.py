@@ -29,6 +29,7 @@ from netdissect.models.run_module import (
 
 if TYPE_CHECKING:
     from netdissect.config import Assumed, NetworkSource
+    from netdissect.models.dictionaries.basis import Basis
 
 
 @dataclass
@@ -66,8 +67,8 @@ class Network:
     preprocessing
         How its input is made from pixels.
     bases
-        Virtual layers: name -> (name of a layer, float32 (U', U)). Their units are the matrix times the
-        layer's units, at each cell: a change of basis, as in the rotation experiment.
+        Virtual layers: name -> `netdissect.models.dictionaries.basis.Basis`. Their units are computed from those of a
+        layer, at each cell: a rotation, principal components, the latents of a sparse autoencoder.
     source
         From where it was loaded by name; None: it was made in Python, and a run of it cannot load it again.
 
@@ -87,7 +88,7 @@ class Network:
     name: str
     module: torch.nn.Module
     preprocessing: Preprocessing
-    bases: Mapping[str, tuple[str, Tensor]] = field(default_factory=dict)
+    bases: Mapping[str, "Basis"] = field(default_factory=dict)
     source: "NetworkSource | None" = None
     _memory_format: torch.memory_format = field(default=torch.contiguous_format, init=False, repr=False)
     _prepared: bool = field(default=False, init=False, repr=False)
@@ -358,15 +359,19 @@ def _version(value: object) -> tuple[int, int]:
     return (0 if value.is_inference() else value._version), value.data_ptr()
 
 
-def module_digest(module: torch.nn.Module, bases: Mapping[str, tuple[str, Tensor]]) -> str:
-    """Return the SHA-256 of the structure and weights of a module, and of the matrices of virtual layers."""
+def module_digest(module: torch.nn.Module, bases: Mapping[str, "Basis"]) -> str:
+    """Return the SHA-256 of the structure and weights of a module, and of the tensors of virtual layers."""
     digest = hashlib.sha256()
     for name, part in module.named_modules():
         class_name = f"{type(part).__module__}.{type(part).__qualname__}"
         # Some modules print functions among their settings, with an address that changes from run to run.
         settings = re.sub(r" at 0x[0-9a-f]+", "", part.extra_repr())
         digest.update(repr((name, class_name, settings)).encode())
-    virtual = {f"{name} of {source}": matrix for name, (source, matrix) in bases.items()}
+    virtual = {
+        f"{name}, {basis.kind} of {basis.source}: {key}": tensor
+        for name, basis in bases.items()
+        for key, tensor in basis.state().items()
+    }
     for name, value in (module.state_dict() | virtual).items():
         # Quantized linear layers keep their weights packed, in tuples.
         for tensor in tree_leaves(value):

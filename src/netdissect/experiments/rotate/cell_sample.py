@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 from pydantic import Field
-from torch import Tensor
 
 from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
@@ -14,7 +13,14 @@ from netdissect.config_fields import Config
 from netdissect.dissect.devices import choose_device
 from netdissect.dissect.forward import DissectionInputs, forward
 from netdissect.models import Network, resolve_layers
-from netdissect.models.surgery.bases import BasisType, Cells, component_basis, permutation_basis, sklearn_module
+from netdissect.models.dictionaries.basis import LinearBasis
+from netdissect.models.dictionaries.components import (
+    BasisType,
+    Cells,
+    component_basis,
+    permutation_basis,
+    sklearn_module,
+)
 
 
 class CellSample(Config):
@@ -33,7 +39,7 @@ def learned_bases(
     types: Sequence[BasisType],
     sample: CellSample,
     config: DissectConfig,
-) -> dict[str, Tensor]:
+) -> dict[str, LinearBasis]:
     """Estimate bases of a layer.
 
     Parameters
@@ -49,20 +55,20 @@ def learned_bases(
 
     Returns
     -------
-    dict of str to float32 (K, U)
-        By type; K is below U if the layer has directions without variance.
+    dict of str to LinearBasis
+        By type.
     """
     units = resolve_layers(network, [layer], config.assumed)[0].units
-    bases: dict[str, Tensor] = {}
+    bases: dict[str, LinearBasis] = {}
     cells = None
     if {"pca", "ica"} & set(types):
         sklearn_module("decomposition")  # before the pass over the images
         cells = sample_cells(network, data, layer, sample, config)
     for basis in types:
         if basis == "permutation" or cells is None:
-            bases[basis] = permutation_basis(units, sample.seed)
+            bases[basis] = permutation_basis(layer, units, sample.seed)
         else:
-            bases[basis] = component_basis(basis, cells, iterations=sample.iterations, seed=sample.seed)
+            bases[basis] = component_basis(layer, basis, cells, iterations=sample.iterations, seed=sample.seed)
     return bases
 
 

@@ -46,7 +46,8 @@ from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment
 from netdissect.experiments.rotate.cell_sample import CellSample, learned_bases
 from netdissect.models import Network, resolve_layers
-from netdissect.models.surgery.bases import BasisType, read_basis
+from netdissect.models.dictionaries.components import BasisType
+from netdissect.models.dictionaries.matrix_file import read_matrix
 from netdissect.models.surgery.rotations import rotated_name, with_rotations
 from netdissect.result import Result, difference_sentence
 from netdissect.training.workspace import Workspace
@@ -146,8 +147,8 @@ def rotate(
     with timed("find bases", seconds):
         rotated = with_rotations(network, layer, config.seeds, config.alphas)
         others = learned_bases(network, data, layer, config.bases, config.sample, config.dissect)
-        others |= {path.stem: read_basis(path, layers[0].units) for path in config.matrices}
-        bases = {**rotated.bases, **{f"{layer}@{name}": (layer, matrix) for name, matrix in others.items()}}
+        others |= {path.stem: read_matrix(path, layer, layers[0].units) for path in config.matrices}
+        bases = {**rotated.bases, **{f"{layer}@{name}": basis for name, basis in others.items()}}
     with timed("dissect", seconds):
         result = dissect(
             replace(network, bases=bases),

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from netdissect.errors import ShapeError
+from netdissect.models.dictionaries.basis import LinearBasis
 from netdissect.models.layer_patterns import resolve_layers
 from netdissect.models.network import Network
 
@@ -166,7 +167,7 @@ def with_rotations(network: Network, layer: str, seeds: Iterable[int], alphas: I
         for alpha, matrix in zip(fractions, rotation_powers(_rotation(units, seed), fractions), strict=True):
             # At 1 the rotation itself, and not what comes back from its Schur form.
             turned = random_rotation(units, seed) if alpha == 1 else torch.from_numpy(matrix.astype(np.float32))
-            bases[rotated_name(layer, seed, alpha)] = (layer, turned)
+            bases[rotated_name(layer, seed, alpha)] = LinearBasis(layer, turned)
     return replace(network, bases=bases)
 
 
