@@ -7,8 +7,8 @@ from PIL import Image
 
 from netdissect.segmenters import Segmenter, load_segmenter
 from netdissect.synthetic import render
-from netdissect.training.segmentation_net import SegmenterTrainConfig, save_segmenter
-from netdissect.training.train_segmenter import train_segmenter
+from netdissect.training.segmentation.segmentation_net import SegmenterTrainConfig, save_segmenter
+from netdissect.training.segmentation.train_segmenter import train_segmenter
 
 TINY = SegmenterTrainConfig(
     size=64,

@@ -12,7 +12,7 @@ from netdissect.segmenters import Segmenter, load_segmenter
 from netdissect.segmenters.label_scores import stretched
 from netdissect.synthetic import render
 from netdissect.training.scene_net import preprocessing
-from netdissect.training.segmentation_net import load_trained_segmenter
+from netdissect.training.segmentation.segmentation_net import load_trained_segmenter
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
 FACTORY = """

@@ -7,8 +7,7 @@ from netdissect.models.network import module_digest
 from netdissect.segmenters.label_scores import ClassScores, Head, score_segmenter
 from netdissect.segmenters.label_tables import ClassLabels
 from netdissect.segmenters.segmenter import Segmenter, SegmenterOptions, SegmentLabel
-from netdissect.training.scene_net import preprocessing
-from netdissect.training.segmentation_net import load_trained_segmenter
+from netdissect.training.segmentation.segmentation_net import load_trained_segmenter
 
 
 def load(spec: str, name: str, options: SegmenterOptions) -> Segmenter:
@@ -21,7 +20,7 @@ def load(spec: str, name: str, options: SegmenterOptions) -> Segmenter:
     classes = classes.keep_words(spec, options.words)
     ids = iter(classes.ids)
     heads = tuple(Head(tuple(next(ids) for _ in head)) for head in labels)
-    scores = ClassScores(trained.module, preprocessing(trained.train_config.size), _logits, heads)
+    scores = ClassScores(trained.module, trained.train_config.preprocessing, _logits, heads)
     return score_segmenter(spec, classes, heads, scores, module_digest(trained.module, {}), options.min_score)
 
 
