@@ -4,6 +4,7 @@ ROOT/segmenter.json    written with the data set by ``netdissect concepts segmen
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,9 @@ class ConceptAgreement(_MaskFacts):
 
     concept: str
     category: str
-    images: int = Field(description="Images in which the concept has a pixel in either mask.")
+    folders: tuple[str, ...] | None = Field(
+        None, description="Folders of the images that it labeled, where people labeled the others; None: all."
+    )= Field(description="Images in which the concept has a pixel in either mask.")
     intersection: int = Field(description="Pixels of both masks, summed over images.")
     machine_pixels: int
     human_pixels: int
@@ -63,6 +66,9 @@ class MachineMasks(_MaskFacts):
     segmenter: str = Field(description="Its specification.")
     segmenter_digest: str = Field(description="SHA-256 of what decides its masks.")
     quadrants: bool = Field(False, description="Whether quadrants of objects are labeled as parts.")
+    images: int | None = Field(
+        None, description="Images that it labeled, where people labeled the others of the data set; None: all."
+    )
     agreement: MaskAgreement | None = Field(None, description="With human masks; None: not compared.")
 
     def of_concept(self, concept: str, category: str | None = None) -> ConceptAgreement | None:
@@ -79,26 +85,59 @@ class MachineMasks(_MaskFacts):
         """
         if concept is None or category in COMPUTED:
             return None
-        row = self.of_concept(concept, category)
+        row, by = self.of_concept(concept, category), f"mask by {self.segmenter}{self._where}"
         if row is None:
-            return MaskNote("machine mask", f"mask by {self.segmenter}, not compared with human masks")
-        return MaskNote(f"mask IoU {row.iou:.2f}", f"mask by {self.segmenter}, IoU against human masks {row.iou:.2f}")
+            return MaskNote("machine mask", f"{by}, not compared with human masks")
+        return MaskNote(f"mask IoU {row.iou:.2f}", f"{by}, IoU against human masks {row.iou:.2f}")
 
     @property
     def sentence(self) -> str:
         """Where the masks are from, and their agreement with human ones."""
         if self.agreement is None:
-            return f"Labels are masks by {self.segmenter}, which were not compared with human masks."
+            return f"Labels{self._where} are masks by {self.segmenter}, which were not compared with human masks."
         return (
-            f"Labels are masks by {self.segmenter}: mean IoU {self.agreement.miou:.2f} "
+            f"Labels{self._where} are masks by {self.segmenter}: mean IoU {self.agreement.miou:.2f} "
             f"[{self.agreement.miou_ci_low:.2f}, {self.agreement.miou_ci_high:.2f}] against human masks of "
             f"{len(self.agreement.concepts)} concepts."
         )
+
+    @property
+    def _where(self) -> str:
+        return "" if self.folders is None else f" of the images in {', '.join(self.folders)}"
 
     def written(self) -> str:
         """Return the content of the file, with its digest."""
         content: dict[str, Any] = self.model_dump(mode="json")
         return json.dumps({"digest": json_digest(content), **content}, indent=2, ensure_ascii=False) + "\n"
+
+
+def merged_masks(masks: Mapping[str, MachineMasks | None]) -> MachineMasks | None:
+    """Return what is known of the masks of a data set that is merged from others.
+
+    Parameters
+    ----------
+    masks
+        Of each of the others, by the folder that its images get; None: people labeled it.
+
+    Returns
+    -------
+    MachineMasks or None
+        None: people labeled all of them. An agreement with human masks is kept where there is one segmenter.
+    """
+    machine = {folder: each for folder, each in masks.items() if each is not None}
+    if not machine:
+        return None
+    by_digest = {each.segmenter_digest: each.segmenter for each in machine.values()}
+    alone = len(by_digest) == 1
+    everywhere = len(machine) == len(masks) and all(each.folders is None for each in machine.values())
+    folders = [f"{folder}/{part}".rstrip("/") for folder, each in machine.items() for part in each.folders or [""]]
+    return MachineMasks(
+        segmenter=" and ".join(by_digest.values()),
+        segmenter_digest=next(iter(by_digest)) if alone else json_digest({"segmenters": list(by_digest)}),
+        quadrants=any(each.quadrants for each in machine.values()),
+        folders=None if everywhere else tuple(folders),
+        agreement=next((each.agreement for each in machine.values() if each.agreement), None) if alone else None,
+    )
 
 
 def read_machine_masks(root: Path) -> MachineMasks | None:

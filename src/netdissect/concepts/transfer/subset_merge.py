@@ -26,6 +26,7 @@ from netdissect.concepts.build.writer import write_dataset
 from netdissect.concepts.csv_numbers import whole_number
 from netdissect.concepts.dataset import ConceptData
 from netdissect.concepts.labels import Size
+from netdissect.concepts.machine_masks import FILE, MachineMasks, merged_masks, read_machine_masks
 from netdissect.config import OneOrMore, Split, one_or_more
 from netdissect.config_fields import Config
 from netdissect.errors import ConceptsError, ConfigError, SourceError
@@ -183,7 +184,10 @@ def subset(
     samples = _choose(list(source.samples()), selection)
     about = {"subset": source.text, "digest": source.data.digest, "selection": selection.model_dump(mode="json")}
     options = WriteOptions(size=source.size(), copy_images=True)
-    return write_dataset(out, samples, options, about=about, overwrite=overwrite, workers=workers, progress=progress)
+    return write_dataset(
+        out, samples, options, about=about, files=_mask_file(read_machine_masks(Path(root))), overwrite=overwrite,
+        workers=workers, progress=progress,
+    )  # fmt: skip
 
 
 def merge(
@@ -229,15 +233,16 @@ def merge(
         {"source": source.text, "folder": name, "digest": source.data.digest, "images": len(source.data)}
         for name, source in zip(names, sources, strict=True)
     ]
+    masks = {name: read_machine_masks(source.data.root) for name, source in zip(names, sources, strict=True)}
     return write_dataset(
-        out,
-        samples,
-        options.model_copy(update={"copy_images": True}),
-        about={"sources": descriptions},
-        overwrite=overwrite,
-        workers=workers,
-        progress=progress,
-    )
+        out, samples, options.model_copy(update={"copy_images": True}), about={"sources": descriptions},
+        files=_mask_file(merged_masks(masks)), overwrite=overwrite, workers=workers, progress=progress,
+    )  # fmt: skip
+
+
+def _mask_file(masks: MachineMasks | None) -> dict[str, str]:
+    """Return the file that says which labels rest on machine masks, by its name; nothing if people labeled the data."""
+    return {} if masks is None else {FILE: masks.written()}
 
 
 def _choose(samples: Sequence[Sample], selection: Selection) -> list[Sample]:
