@@ -13,6 +13,7 @@ from netdissect.concepts.build.sample import Channel, Sample
 from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.build.writer import write_dataset
 from netdissect.concepts.inspect.inspect import inspect_dataset
+from netdissect.concepts.machine_masks import MachineMasks, merged_masks, read_machine_masks
 from netdissect.concepts.transfer.subset_merge import Selection, merge, subset
 from netdissect.errors import ConceptsError, ConfigError
 
@@ -145,6 +146,33 @@ def test_merged_data_sets_have_one_vocabulary_and_keep_every_label(world: Path, 
         assert concept.coverage == pytest.approx(2 * single[concept.name].coverage + more, abs=1e-7)
     image = next(row.image for row in data.rows if row.image.startswith("world/"))
     assert (out / "images" / image).read_bytes() == (world / "images" / image.removeprefix("world/")).read_bytes()
+
+
+def test_subsets_and_merged_data_sets_say_which_masks_are_of_a_machine(world: Path, tmp_path: Path) -> None:
+    masks = MachineMasks(segmenter="onnx:one.onnx", segmenter_digest="1")
+    (world / "segmenter.json").write_text(masks.written(), encoding="utf-8")
+    part = subset(world, tmp_path / "part", Selection(max_images=2), progress=False)
+    assert read_machine_masks(part) == masks
+    human = subset(world, tmp_path / "human", Selection(max_images=2), progress=False)
+    (human / "segmenter.json").unlink()
+    mixed = read_machine_masks(merge(tmp_path / "mixed", [part, human], progress=False))
+    assert mixed == masks.model_copy(update={"folders": ("part",)})
+    assert mixed.sentence.startswith("Labels of the images in part are masks by onnx:one.onnx, which")
+    alone = merge(tmp_path / "alone", [human], progress=False)
+    assert read_machine_masks(alone) is None
+
+
+def test_masks_of_several_segmenters_are_told_apart_when_they_are_merged() -> None:
+    one, other = (MachineMasks(segmenter=name, segmenter_digest=name) for name in ("one", "other"))
+    assert merged_masks({"a": one, "b": one}) == one
+    both = merged_masks({"a": one, "b": other})
+    assert both is not None
+    assert (both.segmenter, both.folders) == ("one and other", None)
+    assert both.segmenter_digest not in ("one", "other")
+    again = merged_masks({"c": both.model_copy(update={"folders": ("a", "b")}), "d": None})
+    assert again is not None
+    assert again.folders == ("c/a", "c/b")
+    assert merged_masks({"a": None}) is None
 
 
 def test_merging_is_refused_without_data_sets_and_for_uneven_images(world: Path, tmp_path: Path) -> None:

@@ -34,9 +34,7 @@ class ConceptAgreement(_MaskFacts):
 
     concept: str
     category: str
-    folders: tuple[str, ...] | None = Field(
-        None, description="Folders of the images that it labeled, where people labeled the others; None: all."
-    )= Field(description="Images in which the concept has a pixel in either mask.")
+    images: int = Field(description="Images in which the concept has a pixel in either mask.")
     intersection: int = Field(description="Pixels of both masks, summed over images.")
     machine_pixels: int
     human_pixels: int
@@ -66,8 +64,8 @@ class MachineMasks(_MaskFacts):
     segmenter: str = Field(description="Its specification.")
     segmenter_digest: str = Field(description="SHA-256 of what decides its masks.")
     quadrants: bool = Field(False, description="Whether quadrants of objects are labeled as parts.")
-    images: int | None = Field(
-        None, description="Images that it labeled, where people labeled the others of the data set; None: all."
+    folders: tuple[str, ...] | None = Field(
+        None, description="Folders of the images that it labeled, where people labeled the others; None: all."
     )
     agreement: MaskAgreement | None = Field(None, description="With human masks; None: not compared.")
 

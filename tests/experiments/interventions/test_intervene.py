@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import netdissect
 from netdissect.cli.app import app
 from netdissect.errors import ConfigError
+from netdissect.experiments.interventions.areas import AreaMeter
 from netdissect.experiments.interventions.change_units import Intervention
 from netdissect.experiments.interventions.intervene import intervene
 from netdissect.experiments.interventions.intervene_config import InterveneConfig
@@ -19,28 +20,11 @@ from netdissect.experiments.interventions.unit_choice import control_sets
 from netdissect.models import as_network
 from netdissect.models.surgery.layer_edits import with_units
 from netdissect.segmenters import load_segmenter
-from netdissect.segmenters.sample_dataset import SampleOptions, segment_samples
-from netdissect.training import PaintSegmenter, save_generator
+from netdissect.training import PaintSegmenter
 from netdissect.training.generators.scene_generator import SceneGenerator
 from scene_generators import PAINT, TINY, tiny_generator
 
 COUNT = 96
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("interventions")
-    module = tiny_generator().module
-    assert isinstance(module, SceneGenerator)
-    path = save_generator(module, folder / "scenes.safetensors")
-    segment_samples(
-        tiny_generator(), load_segmenter(PAINT), folder / "samples", SampleOptions(samples=COUNT), progress=False
-    )
-    netdissect.dissect(
-        netdissect.load_network(str(path)), folder / "samples", layers="layer1", quantile=0.01, bootstrap=0,
-        permutations=0, progress=False, out=folder / "run",
-    )  # fmt: skip
-    return folder / "run"
 
 
 def done(run: Path, **fields: object) -> Intervention:
@@ -97,6 +81,38 @@ def test_an_inserted_unit_draws_its_concept_where_it_is_inserted(run: Path) -> N
     assert row["effect"] == pytest.approx(np.mean(after) - np.mean(before), abs=1e-12)
 
 
+def test_an_interrupted_intervention_goes_on_where_it_was(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netdissect.experiments.interventions.intervene.CHECKPOINT_SECONDS", 0.0)
+    config = InterveneConfig(concept="vehicle", units="each", samples=12, random_sets=2, batch_size=4)
+    measured: list[int] = []
+
+    def stop(stage: str, done: int, _total: int | None) -> None:
+        measured.append(done)
+        if done == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        intervene(run, config, segmenter=PAINT, progress=stop)
+    resumed = intervene(run, config, segmenter=PAINT, progress=lambda _stage, done, _total: measured.append(done))
+    assert measured == [4, 8, 12]
+    assert resumed.table.equals(intervene(run, config, segmenter=PAINT, progress=False).table)
+    assert not (run / "interventions").exists()
+
+
+def test_inserted_units_get_the_published_quantile_of_their_activations(run: Path) -> None:
+    generator = tiny_generator()
+    layer = netdissect.models.resolve_layers(generator, ["layer1"])[0]
+    samples = torch.tensor([[0, index] for index in range(7)])
+    values = AreaMeter(generator, layer, load_segmenter(PAINT), samples, 3).exceeded_values(0.005)
+    with netdissect.models.ActivationRecorder(generator, [layer]) as record:
+        cells = record(samples)["layer1"].transpose(0, 1).flatten(1)
+    expected = cells.sort(descending=True).values[:, int(0.005 * 7 * 256)]
+    assert values.tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+    by_quantile = done(run, concept="vehicle", units="top:1", how="insert", insert_quantile=0.9, samples=8)
+    assert by_quantile.table["effect"][0] == 0  # nine tenths of its activations are 0
+    assert done(run, concept="vehicle", units="top:1", how="insert", samples=8).table["effect"][0] > 0
+
+
 def test_random_and_matched_sets_are_other_units_of_equal_size() -> None:
     means = np.array([0.0, 5.0, 1.0, 4.9, 0.1, 3.0])
     sets = control_sets([(1, 4)], means, 4, seed=0)
@@ -116,6 +132,8 @@ def test_random_and_matched_sets_are_other_units_of_equal_size() -> None:
         ({"concept": "vehicle", "units": "1", "at": (1, 1)}, r"units are ablated everywhere. Expected --how insert"),
         ({"concept": "vehicle", "units": "1", "how": "insert", "at": (64, 1)}, r"outside the output of 64 x 64 pixels"),
         ({"concept": "vehicle", "units": "1", "layer": "layer2"}, r"layer2"),
+        ({"concept": "vehicle", "units": "1", "insert_quantile": 0.1}, r"units are ablated. Expected --how insert"),
+        ({"concept": "vehicle", "units": "ace"}, r"the units of an intervention are 'ace'. Expected top:N .* ace:N"),
     ],
 )
 def test_what_cannot_be_done_is_refused(run: Path, fields: dict[str, object], message: str) -> None:

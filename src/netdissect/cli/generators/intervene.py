@@ -22,6 +22,7 @@ COLUMNS = [
     Column("concept", "text", key=True),
     *(Column(name) for name in ("before", "after", "effect", "95 % interval", "random sets", "equal activation")),
 ]
+STRENGTH_COLUMNS = [Column("unit", key=True), Column("strength"), Column("IoU")]
 ROWS = 20
 """Rows that are printed: the concept's own first, then the largest effects."""
 
@@ -55,6 +56,8 @@ def intervene(
         typer.echo(json.dumps(_as_json(found), indent=2))
         return
     console().print(_table(found), soft_wrap=True)
+    if len(found.strengths):
+        console().print("", _strengths(found), sep="\n", soft_wrap=True)
 
 
 def _as_json(found: "Intervention") -> dict[str, Any]:
@@ -64,6 +67,8 @@ def _as_json(found: "Intervention") -> dict[str, Any]:
         **found.config.model_dump(exclude={"units", "layer"}),
         "effects": found.table.to_dicts(),
         "map": found.map.to_dicts(),
+        "strengths": found.strengths.to_dicts(),
+        "epochs": found.epochs.to_dicts(),
     }
 
 
@@ -75,6 +80,17 @@ def _table(found: "Intervention") -> TextTable:
     shown = [*found.table.filter(own).sort("effect").iter_rows(named=True), *rest.iter_rows(named=True)][:ROWS]
     notes = ["Random sets: as many other units. Equal activation: other units of the most similar mean activation."]
     return TextTable(COLUMNS, [[*_cells(row, found)] for row in shown], title, notes)
+
+
+def _strengths(found: "Intervention") -> TextTable:
+    title = f"Strength of units of {found.layer} that are ablated and inserted for {found.config.concept}, optimized"
+    rows = [
+        [str(row["unit"]), f"{row['strength']:.3f}", f"{row['iou']:.4f}"]
+        for row in found.strengths.head(ROWS).iter_rows(named=True)
+    ]
+    first, last = (found.epochs.row(index, named=True)["heldout_loss"] for index in (0, -1))
+    notes = [] if first is None else [f"Loss on cells that were held out: {first:.3f} before, {last:.3f} after."]
+    return TextTable(STRENGTH_COLUMNS, rows, title, notes)
 
 
 def _cells(row: dict[str, Any], found: "Intervention") -> Iterator[str]:

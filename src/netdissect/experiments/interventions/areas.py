@@ -1,18 +1,26 @@
 """The area of each concept in what a generator draws, while units of a layer are changed."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from netdissect.activations.topk import StreamingTopK, ranks
 from netdissect.config import Progress
+from netdissect.counted import counted
+from netdissect.dissect.cost_plan import cells_of, size_text
+from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.models import ActivationRecorder, Generator, Layer
 from netdissect.models.surgery.layer_edits import Edit, LayerEditor, addresses, layer_editor, with_units
+from netdissect.progress import show_line
 from netdissect.segmenters import Segmenter
+from netdissect.segmenters.segmenter import LabelMaps
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -79,7 +87,13 @@ class AreaMeter:
         """Changes the layer."""
         return layer_editor(self.generator, self.layer)
 
-    def areas(self, changes: Changes, sets: Sequence[Sequence[int]], progress: Progress | None = None) -> Floats:
+    def areas(
+        self,
+        changes: Changes,
+        sets: Sequence[Sequence[int]],
+        progress: Progress | None = None,
+        work: WorkDir | None = None,
+    ) -> Floats:
         """Return the share of the image that each concept fills, float64 (S, N, C).
 
         Parameters
@@ -90,34 +104,78 @@ class AreaMeter:
             Sets of units; an empty one changes nothing.
         progress
             Called with the samples done.
+        work
+            Keeps the batches that are done; None: an interrupted call begins anew.
         """
-        parts = []
-        for batch in self._batches():
+        saved = work.load("areas") if work else {}
+        parts, done = [saved["areas"]] if saved else [], int(saved.get("batches", 0))
+        started = time.monotonic()
+
+        def state() -> dict[str, Floats | Ints]:
+            return {"batches": np.array(done), "areas": np.concatenate(parts, axis=1)}
+
+        for batch in list(self.batches())[done:]:
             edits = [changes.edit(units, batch) if units else torch.clone for units in sets]
-            parts.append(np.stack([self._areas(out) for out in self.editor.outputs(self.samples[batch], edits)]))
+            parts.append(np.stack([self._areas(output) for output in self.editor.outputs(self.samples[batch], edits)]))
+            if len(parts) == 1 + bool(saved):
+                self._announce(len(sets), batch, time.monotonic() - started, progress)
+            done += 1
+            if work:
+                work.save("areas", state)
             if progress:
-                progress("interventions", min(batch.stop, len(self.samples)), len(self.samples))
+                progress("interventions", batch.stop, len(self.samples))
         return np.concatenate(parts, axis=1)
+
+    def _announce(self, sets: int, first: slice, seconds: float, progress: Progress | None) -> None:
+        """Say what all samples take, measured on the first batch."""
+        left = len(self.samples) - first.start
+        memory = 8 * sets * len(self.samples) * len(self.segmenter.labels)
+        show_line(
+            progress,
+            f"{counted(sets, 'sets')} of units in {counted(left, 'samples')}: about "
+            f"{seconds * left / min(self.batch_size, left):.0f} s; their areas take {size_text(memory)} of memory, and "
+            "as much of the disk while they are measured",
+        )
 
     def mean_activations(self) -> Floats:
         """Return the mean of each unit over cells and samples, float64 (U,)."""
         total = np.zeros(self.layer.units)
-        with ActivationRecorder(self.generator, [self.layer]) as record:
-            for batch in self._batches():
-                maps = record(self.samples[batch])[self.layer.name]
-                total += maps.double().mean(dim=(2, 3)).sum(0).cpu().numpy()
+        for maps in self._maps():
+            total += maps.double().mean(dim=(2, 3)).sum(0).cpu().numpy()
         return np.asarray(total / len(self.samples))
 
-    def _areas(self, output: object) -> Floats:
+    def exceeded_values(self, fraction: float) -> Floats:
+        """Return the value that a fraction of the activations of each unit exceeds, float64 (U,).
+
+        It is the (floor(fraction N) + 1)-th largest of the N cells of all samples, as thresholds of a run are.
+        """
+        count = len(self.samples) * prod(cells_of(self.layer))
+        largest = StreamingTopK(self.layer.units, ranks(fraction, count, "exact")[0], count)
+        for maps in self._maps():
+            largest.update(maps.float().flatten(2).cpu().numpy())
+        return np.asarray(largest.thresholds([fraction], "exact")[0], np.float64)
+
+    def _maps(self) -> Iterator[Tensor]:
+        """Yield the maps of the layer, batch after batch."""
+        with ActivationRecorder(self.generator, [self.layer]) as record:
+            for batch in self.batches():
+                yield record(self.samples[batch])[self.layer.name]
+
+    def label_maps(self, output: object) -> LabelMaps:
+        """Return the label maps int32 (B, L, H, W) of an output of the generator."""
         images = self.generator.pixels(output).cpu().numpy()
-        maps = self.segmenter.segment(np.ascontiguousarray(np.broadcast_to(images, (*images.shape[:3], 3))))
+        return self.segmenter.segment(np.ascontiguousarray(np.broadcast_to(images, (*images.shape[:3], 3))))
+
+    def batches(self) -> Iterator[slice]:
+        """Yield the samples of each batch."""
+        for start in range(0, len(self.samples), self.batch_size):
+            yield slice(start, min(start + self.batch_size, len(self.samples)))
+
+    def _areas(self, output: object) -> Floats:
+        maps = self.label_maps(output)
         counts = np.stack([_counts(channels, len(self.segmenter.labels)) for channels in maps])
         shares: Floats = counts / (maps.shape[2] * maps.shape[3])
         return shares
-
-    def _batches(self) -> Iterator[slice]:
-        for start in range(0, len(self.samples), self.batch_size):
-            yield slice(start, start + self.batch_size)
 
 
 def _counts(channels: npt.NDArray[np.int32], labels: int) -> Floats:

@@ -17,11 +17,20 @@ import torch
 from netdissect.close_matches import did_you_mean
 from netdissect.concepts import Size
 from netdissect.config import Progress
+from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConfigError
 from netdissect.experiments.effect_sizes import mean_interval
+from netdissect.experiments.interventions.ace import Strengths, optimize_strengths
 from netdissect.experiments.interventions.areas import AreaMeter, Changes
 from netdissect.experiments.interventions.intervene_config import InterveneConfig
-from netdissect.experiments.interventions.unit_choice import UnitSets, choose_units, control_sets
+from netdissect.experiments.interventions.unit_choice import (
+    Units,
+    UnitSets,
+    choose_units,
+    control_sets,
+    number_of,
+    overlapping_units,
+)
 from netdissect.models import Generator, Layer, resolve_layers
 from netdissect.result import Result
 from netdissect.segmenters import Segmenter
@@ -52,6 +61,10 @@ class Intervention:
     map
         With `map_samples`: row, column (of the cell), y, x (its center in pixels), effect, ci_low, ci_high of the first
         set of units, inserted there. Empty otherwise.
+    strengths
+        With units ``ace:N``: unit, strength and iou, the strongest first. Empty otherwise.
+    epochs
+        With units ``ace:N``: epoch, loss, heldout_loss and penalty; see `Strengths`. Empty otherwise.
     """
 
     config: InterveneConfig
@@ -59,6 +72,8 @@ class Intervention:
     units: tuple[tuple[int, ...], ...]
     table: pl.DataFrame
     map: pl.DataFrame
+    strengths: pl.DataFrame
+    epochs: pl.DataFrame
 
 
 def change_units(
@@ -69,6 +84,7 @@ def change_units(
     config: InterveneConfig,
     *,
     progress: Progress | None = None,
+    work: WorkDir | None = None,
 ) -> Intervention:
     """Ablate or insert units of a generator and measure the area of every concept.
 
@@ -86,30 +102,67 @@ def change_units(
         Which units, and how.
     progress
         Called with the samples done.
+    work
+        Keeps what is done; None: an interrupted call begins anew.
 
     Raises
     ------
     ConfigError
         If the segmenter has no such concept, the layer no such units, or no sample shows the concept that is ablated.
+    SegmenterError
+        If strengths are to be optimized, and the segmenter has no differentiable scores.
     """
     name = _only_layer(result, config.layer)
     layer = resolve_layers(generator, [name], result.info.config.assumed)[0]
     concept = _concept_index(segmenter, config.concept)
-    chosen = choose_units(config.units, result, name, config.concept)
+    strongest, cells = number_of(config.units, "ace"), _cells(config, layer, generator.latent_input.size, len(samples))
+    chosen = () if strongest is not None else choose_units(config.units, result, name, config.concept)
+    strengths = epochs = pl.DataFrame()
     with generator.prepared():
         meter = AreaMeter(generator, layer, segmenter, torch.from_numpy(samples), config.batch_size)
+        if strongest is not None:
+            ious = overlapping_units(result, name, config.concept)
+            found = optimize_strengths(meter, concept, _ious(ious, layer), config.ace, config.seed, progress, work)
+            strengths, epochs = _strengths(found, ious), found.epochs
+            chosen = _strongest(strengths, strongest, config.concept)
         sets = control_sets(chosen, meter.mean_activations(), config.random_sets, config.seed)
-        changes = Changes(
-            layer, _cells(config, layer, generator.latent_input.size, len(samples)), _values(result, name)
-        )
-        areas = meter.areas(changes, [(), *sets.chosen, *sets.matched, *sets.random], progress)
+        changes = Changes(layer, cells, _values(result, name, meter, config))
+        areas = meter.areas(changes, [(), *sets.chosen, *sets.matched, *sets.random], progress, work)
         if config.how == "ablate" and not areas[0, :, concept].any():
             raise ConfigError(
                 f"none of {len(samples)} samples shows {config.concept!r}, so nothing can be ablated. Expected a "
                 "concept that the generator draws; take more --samples, or insert its units."
             )
         mapped = _map(meter, changes, sets.chosen[0], concept, config, progress)
-    return Intervention(config, name, sets.chosen, _table(areas, sets, segmenter, concept), mapped)
+    table = _table(areas, sets, segmenter, concept)
+    return Intervention(config, name, sets.chosen, table, mapped, strengths, epochs)
+
+
+def _ious(overlapping: pl.DataFrame, layer: Layer) -> Floats:
+    """Return the IoU of each unit of a layer, float64 (U,)."""
+    ious = np.zeros(layer.units)
+    ious[overlapping["unit"].to_numpy()] = overlapping["iou"].to_numpy()
+    return ious
+
+
+def _strengths(found: Strengths, overlapping: pl.DataFrame) -> pl.DataFrame:
+    frame = pl.DataFrame({"unit": np.arange(len(found.strengths)), "strength": found.strengths})
+    ious = overlapping.with_columns(pl.col("unit").cast(pl.Int64))
+    return (
+        frame.join(ious, on="unit", how="left")
+        .with_columns(pl.col("iou").fill_null(0.0))
+        .sort("strength", "unit", descending=[True, False])
+    )
+
+
+def _strongest(strengths: pl.DataFrame, count: int, concept: str) -> tuple[Units, ...]:
+    units = strengths.filter(pl.col("strength") > 0)["unit"].to_list()
+    if len(units) < max(count, 1):
+        raise ConfigError(
+            f"{len(units)} units have a strength above 0 for {concept!r}, but the strongest {count} are asked for. "
+            "Expected fewer, such as ace:1."
+        )
+    return (tuple(units[:count]),)
 
 
 def _table(areas: Floats, sets: UnitSets, segmenter: Segmenter, concept: int) -> pl.DataFrame:
@@ -185,8 +238,12 @@ def _cells(config: InterveneConfig, layer: Layer, size: Size, samples: int) -> I
     return np.tile([[y * grid.height // size.height, x * grid.width // size.width]], (samples, 1))
 
 
-def _values(result: Result, layer: str) -> Floats:
-    """Return the threshold of each unit at the run's first quantile."""
+def _values(result: Result, layer: str, meter: AreaMeter, config: InterveneConfig) -> Floats:
+    """Return the value with which each unit is inserted: by default its threshold at the run's first quantile."""
+    if config.insert_quantile is not None:
+        if config.how == "ablate":
+            raise ConfigError("--insert-quantile was given, but units are ablated. Expected --how insert with it.")
+        return meter.exceeded_values(config.insert_quantile)
     thresholds = result.layer(layer).thresholds.filter(quantile=result.info.config.protocol.quantiles[0])
     return thresholds.sort("unit")["threshold"].cast(pl.Float64).to_numpy()
 

@@ -1,14 +1,20 @@
 """Intervene in the generator of a finished run."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from netdissect.activations.sample_reader import SampleReader
+from netdissect.checksums import json_digest
 from netdissect.concepts import ConceptData
 from netdissect.concepts.machine_masks import read_machine_masks
 from netdissect.dissect.reload import network_of, open_run_data
+from netdissect.dissect.work_dir.fingerprint import run_identity
+from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConfigError
 from netdissect.experiments.interventions.change_units import Intervention, change_units
 from netdissect.experiments.interventions.intervene_config import InterveneConfig
@@ -16,6 +22,8 @@ from netdissect.models import Generator
 from netdissect.progress import ShowProgress, shown
 from netdissect.result import Result, load_result
 from netdissect.segmenters import Segmenter, load_segmenter
+
+CHECKPOINT_SECONDS = 20.0
 
 
 def intervene(
@@ -68,8 +76,29 @@ def intervene(
     labels = _segmenter(samples, segmenter, trust=trust_network)
     rows = range(min(config.samples, len(samples.rows)))
     indices: npt.NDArray[np.int64] = SampleReader(samples, network.preprocessing).read(rows)
-    with shown(progress) as display:
-        return change_units(result, network, labels, indices, config, progress=display)
+    with shown(progress) as display, _work(result, network, labels, indices, config) as work:
+        return change_units(result, network, labels, indices, config, progress=display, work=work)
+
+
+@contextmanager
+def _work(
+    result: Result, generator: Generator, segmenter: Segmenter, samples: npt.NDArray[np.int64], config: InterveneConfig
+) -> Iterator[WorkDir | None]:
+    """Open the folder in which unfinished work is kept, in that of the run; it is removed at the end."""
+    if result.origin is None or not os.access(result.origin.folder, os.W_OK):
+        yield None
+        return
+    facts = {
+        "run": run_identity(result.info), "generator": generator.digest, "segmenter": segmenter.digest,
+        "samples": samples.tolist(), "config": config.model_dump(mode="json"),
+    }  # fmt: skip
+    folder = result.origin.folder / "interventions" / json_digest(facts)[:16]
+    with WorkDir(folder, facts | {"samples": len(samples)}, CHECKPOINT_SECONDS) as work:
+        yield work
+        work.remove()
+    with suppress(OSError):  # another intervention is at work beside it
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def _segmenter(data: ConceptData, given: Segmenter | str | None, *, trust: bool) -> Segmenter:

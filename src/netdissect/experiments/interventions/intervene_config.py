@@ -6,7 +6,10 @@ from pydantic import BeforeValidator, Field
 
 from netdissect.config_fields import Config, Option
 
-UNITS = "top:N (the N units of highest IoU with the concept), each (every unit alone), or unit numbers such as 4,17,20"
+UNITS = (
+    "top:N (the N units of highest IoU with the concept), ace:N (the N strongest, after strengths were optimized as in "
+    "GAN Dissection), each (every unit alone), or unit numbers such as 4,17,20"
+)
 
 
 def _point(value: Any) -> Any:
@@ -19,15 +22,38 @@ def _point(value: Any) -> Any:
     return tuple(int(part) for part in parts)
 
 
+class AceConfig(Config):
+    """How strengths of units are optimized; the defaults are those of the program of GAN Dissection (2019)."""
+
+    search_samples: int = Field(
+        10_000, ge=2, description="Samples in which cells with the concept are searched, and as many for cells without."
+    )
+    train_cells: int = Field(1_000, ge=1, description="Cells of either kind on which strengths are trained.")
+    heldout_cells: int = Field(200, ge=0, description="Further cells of either kind, on which the loss is reported.")
+    epochs: int = Field(10, ge=1, description="Times that the training cells are gone through.")
+    learning_rate: float = Field(0.01, gt=0, description="Of Adam; strengths are clipped to 0 to 1 after each step.")
+    penalty: float = Field(0.005, ge=0, description="Factor of the sum of squared strengths in the loss.")
+
+
 class InterveneConfig(Config):
     """Which units of a generator are changed, and how."""
 
     concept: str = Field(description="A label of the segmenter, as the data set of the samples names it.")
-    units: Annotated[str, Option(metavar="top:N|each|LIST")] = Field("top:20", description=f"Units: {UNITS}.")
+    units: Annotated[str, Option(metavar="top:N|ace:N|each|LIST")] = Field("top:20", description=f"Units: {UNITS}.")
     how: Literal["ablate", "insert"] = Field(
         "ablate",
         description=(
-            "ablate: the units are 0 everywhere. insert: they get their threshold of the run in one cell of a sample."
+            "ablate: the units are 0 everywhere. insert: they get a value in one cell of a sample: their threshold of "
+            "the run, or that of --insert-quantile."
+        ),
+    )
+    insert_quantile: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description=(
+            "Inserted units get the value that this fraction of their activations on the samples exceeds; published in "
+            "2020: 0.005. None: their threshold of the run."
         ),
     )
     at: Annotated[tuple[int, int] | None, BeforeValidator(_point), Option(metavar="X,Y")] = Field(
@@ -41,3 +67,6 @@ class InterveneConfig(Config):
     )
     seed: Annotated[int, Option("--stats-seed")] = Field(0, ge=0, description="Of random sets and cells.")
     batch_size: int = Field(16, gt=0, description="Samples in a forward pass.")
+    ace: Annotated[AceConfig, Option(panel="Optimization of strengths (--units ace:N)")] = Field(
+        AceConfig(), description="How strengths are optimized."
+    )

@@ -45,8 +45,9 @@ def choose_units(text: str, result: Result, layer: str, concept: str) -> tuple[U
     count = result.layer(layer).info.units
     if text == "each":
         return tuple((unit,) for unit in range(count))
-    if text.startswith("top:") and text.removeprefix("top:").isdecimal():
-        return (_best(result, layer, concept, int(text.removeprefix("top:"))),)
+    best = number_of(text, "top")
+    if best is not None:
+        return (_best(result, layer, concept, best),)
     parts = [part.strip() for part in text.split(",")]
     units = tuple(int(part) for part in parts if part.isdecimal())
     if len(units) < len(parts) or len(set(units)) < len(units):
@@ -58,7 +59,20 @@ def choose_units(text: str, result: Result, layer: str, concept: str) -> tuple[U
     return (units,)
 
 
-def _best(result: Result, layer: str, concept: str, count: int) -> Units:
+def number_of(text: str, kind: str) -> int | None:
+    """Return N of ``kind:N``; None: it is something else."""
+    name, _, number = text.partition(":")
+    return int(number) if name == kind and number.isdecimal() else None
+
+
+def overlapping_units(result: Result, layer: str, concept: str) -> pl.DataFrame:
+    """Return unit and iou of the units that overlap with a concept, best first, at the run's first quantile.
+
+    Raises
+    ------
+    ConfigError
+        If the run has no such concept.
+    """
     scores = result.layer(layer).lazy_scores.filter(pl.col("quantile") == result.info.config.protocol.quantiles[0])
     known = scores.select("concept", "category").unique().collect()["concept"].cast(pl.String).to_list()
     if concept not in known:
@@ -66,12 +80,12 @@ def _best(result: Result, layer: str, concept: str, count: int) -> Units:
             f"the run has no concept {concept!r} by which units could be ranked.{did_you_mean(concept, known)} "
             "Expected a concept that its samples show; 'netdissect show RUN --concepts' lists them."
         )
-    ranked = (
-        scores.filter((pl.col("concept").cast(pl.String) == concept) & (pl.col("iou") > 0))
-        .sort("iou", "unit", descending=[True, False])
-        .collect()["unit"]
-        .to_list()
-    )
+    own = scores.filter((pl.col("concept").cast(pl.String) == concept) & (pl.col("iou") > 0))
+    return own.sort("iou", "unit", descending=[True, False]).select("unit", "iou").collect()
+
+
+def _best(result: Result, layer: str, concept: str, count: int) -> Units:
+    ranked = overlapping_units(result, layer, concept)["unit"].to_list()
     if len(ranked) < max(count, 1):
         raise ConfigError(
             f"{len(ranked)} units of layer {layer!r} overlap with {concept!r}, but the best {count} are asked for. "

@@ -68,6 +68,19 @@ class Generator(Network):
         NetworkError
             If it is no image of the generator's size.
         """
+        return self.latent_input.pixels(self._image(output))
+
+    def levels(self, output: object) -> Tensor:
+        """Return the images of the module's output before they are rounded, float32 (B, C, H, W) from 0 to 255.
+
+        Raises
+        ------
+        NetworkError
+            If it is no image of the generator's size.
+        """
+        return self.latent_input.levels(self._image(output))
+
+    def _image(self, output: object) -> Tensor:
         image = _image_of(self.name, output)
         size = (self.latent_input.channels, *self.latent_input.size)
         if tuple(image.shape[1:]) != size:
@@ -75,7 +88,7 @@ class Generator(Network):
                 f"Generator {self.name!r} drew an image of {tuple(image.shape[1:])} (channels, height, width), but "
                 f"{size} before. Expected images of one size."
             )
-        return self.latent_input.pixels(image)
+        return image
 
     def assumed(self, given: Assumed) -> Assumed:
         """Return what is assumed of its layers: (B, U, h, w), and cells that are placed evenly over the output.

@@ -91,12 +91,16 @@ class LatentInput(Preprocessing):
         Returns
         -------
         uint8 (B, H, W, C)
-            ``255 (std x + mean)``, rounded; values outside the range become 0 or 255.
+            Its `levels`, rounded; values outside the range become 0 or 255.
         """
+        return self.levels(output).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+    def levels(self, output: Tensor) -> Tensor:
+        """Return ``255 (std x + mean)`` of an output, float32 (B, C, H, W): its images before they are rounded."""
         mean, std = (
             output.new_tensor(numbers, dtype=torch.float32)[:, None, None] for numbers in (self.mean, self.std)
         )
-        return (255 * (output.float() * std + mean)).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        return 255 * (output.float() * std + mean)
 
     @property
     def output_range(self) -> tuple[float, float]:

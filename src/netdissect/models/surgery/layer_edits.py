@@ -35,6 +35,9 @@ class LayerEditor(Protocol):
     def outputs(self, images: Tensor, edits: Sequence[Edit]) -> Iterator[object]:
         """Yield the output of the network on a batch with each edit of the layer."""
 
+    def differentiable(self, images: Tensor, edit: Edit) -> object:
+        """Return the output with one edit, with gradients for what the edit depends on."""
+
 
 def layer_editor(network: Network, layer: Layer) -> LayerEditor:
     """Return the cheapest editor of a layer; the network runs a few times on noise."""
@@ -57,6 +60,12 @@ class _PartialEditor:
             for edit in edits:
                 yield self.parts.scores(values, edit(values[0]))
 
+    def differentiable(self, images: Tensor, edit: Edit) -> object:
+        with evaluation_mode(self.network.module):
+            with torch.no_grad():
+                values = self.parts.before(*self.network.arguments(images))
+            return self.parts.scores(values, edit(values[0]))
+
 
 @dataclass(frozen=True)
 class _FullEditor:
@@ -68,18 +77,22 @@ class _FullEditor:
 
     @torch.no_grad()
     def outputs(self, images: Tensor, edits: Sequence[Edit]) -> Iterator[object]:
-        module, arguments = self.network.module.get_submodule(self.layer.name), self.network.arguments(images)
+        arguments = self.network.arguments(images)
         for edit in edits:
+            yield self._output(arguments, edit)
 
-            def change(_module: nn.Module, _inputs: object, output: Tensor, edit: Edit = edit) -> Tensor:
-                return edit(output)
+    def differentiable(self, images: Tensor, edit: Edit) -> object:
+        return self._output(self.network.arguments(images), edit)
 
-            hook = module.register_forward_hook(change)
-            try:
-                output = self.network.run(arguments)
-            finally:
-                hook.remove()
-            yield output
+    def _output(self, arguments: Sequence[Tensor], edit: Edit) -> object:
+        def change(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            return edit(output)
+
+        hook = self.network.module.get_submodule(self.layer.name).register_forward_hook(change)
+        try:
+            return self.network.run(arguments)
+        finally:
+            hook.remove()
 
 
 def with_units(output: Tensor, layer: Layer, units: Sequence[int], value: float = 0.0) -> Tensor:

@@ -207,11 +207,26 @@ SAMPLE_SEED = 0
 """Seed of the scenes of samples; training scenes have another one."""
 
 
+SOFTNESS = 16.0
+"""Levels over which the score of a paint falls from 0.73 to 0.27, at the tolerance."""
+
+
+class PaintScores(nn.Module):
+    """Scores of the planted concepts by how far pixels are from their colors."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return float32 (B, 3, H, W), from 0 to 1, of pixels float32 (B, 3, H, W) from 0 to 255; differentiable."""
+        colors = pixels.new_tensor([concept.color for concept in PLANTED])[:, :, None, None]
+        return ((TOLERANCE - (pixels[:, None] - colors).abs().amax(2)) / SOFTNESS).sigmoid()
+
+
 class PaintSegmenter:
     """Finds the planted concepts by their colors, without error: ``python:netdissect.training:PaintSegmenter``."""
 
     labels = tuple((concept.name, "object") for concept in PLANTED)
-    module = None
+
+    def __init__(self) -> None:
+        self.module = PaintScores()
 
     def segment(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
         """Return label maps int32 (B, 1, H, W) of images uint8 (B, H, W, 3)."""
