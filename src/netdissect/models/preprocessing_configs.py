@@ -22,7 +22,7 @@ RESAMPLE: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubi
 
 READ = (
     "do_resize", "do_rescale", "do_normalize", "do_center_crop", "do_convert_rgb", "do_pad", "do_reduce_labels",
-    "do_convert_annotations",
+    "do_convert_annotations", "do_split_image",
 )  # fmt: skip
 """Steps of an image processor that are read, or that change no image of the input's size."""
 

@@ -3,8 +3,9 @@
 Three tasks, by the class of the model that the configuration names:
 
 - semantic (``...ForSemanticSegmentation``): softmax of the logits of each pixel;
-- panoptic and universal (Mask2Former, MaskFormer, EoMT, DETR): each query has a distribution over classes p and a
-  mask m, and the score of class c at a pixel is the sum over queries of p(c) m, the semantic inference of MaskFormer;
+- panoptic and universal (Mask2Former, MaskFormer, OneFormer, EoMT, DETR): each query has a distribution over classes p
+  and a mask m, and the score of class c at a pixel is the sum over queries of p(c) m, the semantic inference of
+  MaskFormer; OneFormer is given the task "semantic";
 - text-prompted (CLIPSeg): sigmoid of the logits of each word.
 
 Sources: Cheng, Schwing and Kirillov 2021 :cite:p:`cheng2021maskformer`, section 3.4; Lüddecke and Ecker 2022
@@ -31,8 +32,11 @@ WORDS_AT_ONCE = 16
 """Words of a text-prompted model in one pass of its decoder."""
 
 EXPECTED = (
-    "a semantic model (...ForSemanticSegmentation), a panoptic one (Mask2Former, MaskFormer, EoMT, DETR) or CLIPSeg"
+    "a semantic model (...ForSemanticSegmentation), a panoptic one (Mask2Former, MaskFormer, OneFormer, EoMT, DETR) or "
+    "CLIPSeg"
 )
+TASK = "the task is semantic"
+"""What OneFormer takes beside an image."""
 
 
 def load(spec: str, name: str, options: SegmenterOptions) -> Segmenter:
@@ -44,7 +48,8 @@ def load(spec: str, name: str, options: SegmenterOptions) -> Segmenter:
         build = _task(spec, architecture)
         kind: Any = getattr(library, architecture)
         module = kind.from_pretrained(name, config=config, use_safetensors=True, **where)
-        processor = library.AutoImageProcessor.from_pretrained(name, **where)
+        # OneFormer's reads the names of classes from a second file of the hub, if it is not told otherwise.
+        processor = library.AutoImageProcessor.from_pretrained(name, **where, **_without_classes(architecture))
     network = Network(spec, module.eval(), Preprocessing.read(processor))
     return build(spec, network, options, partial(_tokenizer, library, name, where))
 
@@ -56,10 +61,8 @@ Build = Callable[[str, Network, SegmenterOptions, Tokenizer], Segmenter]
 def _task(spec: str, architecture: str) -> Build:
     if architecture.endswith("ForSemanticSegmentation"):
         return partial(_fixed, raw=semantic_logits, activation="softmax")
-    if architecture.startswith("OneFormer"):
-        raise SegmenterError(
-            f"{spec!r} is a OneFormer, which takes a text of its task beside images. Expected {EXPECTED}."
-        )
+    if architecture == "OneFormerForUniversalSegmentation":
+        return _with_task
     if architecture.endswith("ForUniversalSegmentation") or architecture in (
         "MaskFormerForInstanceSegmentation",
         "DetrForSegmentation",
@@ -80,6 +83,18 @@ def _fixed(
     heads = (Head(classes.ids, activation),)
     scores = ClassScores(network.module, network.preprocessing, raw, heads)
     return score_segmenter(spec, classes, heads, scores, network.digest, options.min_score)
+
+
+def _with_task(spec: str, network: Network, options: SegmenterOptions, tokenizer: Tokenizer) -> Segmenter:
+    """Return a OneFormer, which takes the numbers of the words of its task."""
+    length = int(network.module.config.task_seq_len)  # type: ignore[arg-type, union-attr]
+    tokens = tokenizer()([TASK], padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+    task = tokens["input_ids"] * tokens["attention_mask"]
+    return _fixed(spec, network, options, tokenizer, partial(query_scores, task=task), "identity")
+
+
+def _without_classes(architecture: str) -> dict[str, None]:
+    return {"class_info_file": None} if architecture.startswith("OneFormer") else {}
 
 
 def _prompted(spec: str, network: Network, options: SegmenterOptions, tokenizer: Tokenizer) -> Segmenter:
@@ -116,9 +131,13 @@ def semantic_logits(module: nn.Module, inputs: Tensor) -> Tensor:
     return logits
 
 
-def query_scores(module: nn.Module, inputs: Tensor) -> Tensor:
-    """Return the sum over queries of class probability times mask probability, float (B, K, h, w)."""
-    output = module(pixel_values=inputs)
+def query_scores(module: nn.Module, inputs: Tensor, task: Tensor | None = None) -> Tensor:
+    """Return the sum over queries of class probability times mask probability, float (B, K, h, w).
+
+    `task` is what a OneFormer takes beside images, int64 (1, length).
+    """
+    beside = {} if task is None else {"task_inputs": task.to(inputs.device).expand(len(inputs), -1)}
+    output = module(pixel_values=inputs, **beside)
     queries = output.class_queries_logits if "class_queries_logits" in output else output.logits
     masks = output.masks_queries_logits if "masks_queries_logits" in output else output.pred_masks
     return torch.einsum("bqc,bqhw->bchw", queries.softmax(-1)[..., :-1], masks.sigmoid())
