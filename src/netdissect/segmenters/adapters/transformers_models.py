@@ -136,8 +136,8 @@ def query_scores(module: nn.Module, inputs: Tensor, task: Tensor | None = None) 
 
     `task` is what a OneFormer takes beside images, int64 (1, length).
     """
-    beside = {} if task is None else {"task_inputs": task.to(inputs.device).expand(len(inputs), -1)}
-    output = module(pixel_values=inputs, **beside)
+    more = {} if task is None else {"task_inputs": task.to(inputs.device).expand(len(inputs), -1)}
+    output = module(pixel_values=inputs, **more)
     queries = output.class_queries_logits if "class_queries_logits" in output else output.logits
     masks = output.masks_queries_logits if "masks_queries_logits" in output else output.pred_masks
     return torch.einsum("bqc,bqhw->bchw", queries.softmax(-1)[..., :-1], masks.sigmoid())
