@@ -5,6 +5,7 @@ training programs save with the weights (NumPy numbers, arguments, paths) are re
 `INERT`; a file with any other type is refused.
 """
 
+import io
 import math
 import pickle
 import re
@@ -13,7 +14,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
@@ -110,8 +111,15 @@ INERT: Mapping[str, object] = (
 """Type that a pickle names -> what replaces it; the type itself is never called."""
 
 
-def read_states(path: Path) -> dict[str, State]:
+def read_states(path: Path, skip: int = 0) -> dict[str, State]:
     """Return every dictionary of tensors in a file, by the keys that lead to it, joined by points.
+
+    Parameters
+    ----------
+    path
+        The file.
+    skip
+        Bytes before what PyTorch wrote.
 
     Raises
     ------
@@ -120,13 +128,15 @@ def read_states(path: Path) -> dict[str, State]:
     """
     try:
         with path.open("rb") as file:
+            file.seek(skip)
             head = file.read(9)
+            rest = io.BytesIO(head + file.read()) if skip else None
     except OSError as error:
         raise CheckpointError(
             f"The checkpoint {path} cannot be opened ({error.strerror}). Expected a file of weights (.pth, .pt or "
             ".safetensors); correct the path."
         ) from error
-    content = _safetensors(path) if head[8:] == b"{" else _pickled(path, head)
+    content = _safetensors(path) if head[8:] == b"{" and rest is None else _pickled(path, head, rest)
     states = {".".join(keys): state for keys, state in _states(content)}
     if not states:
         raise CheckpointError(
@@ -155,18 +165,20 @@ def _safetensors(path: Path) -> State:
         raise CheckpointError(_damaged(path, "safetensors", error)) from error
 
 
-def _pickled(path: Path, head: bytes) -> object:
+def _pickled(path: Path, head: bytes, content: IO[bytes] | None = None) -> object:
     if not head.startswith((b"PK\x03\x04", b"\x80")):
         raise CheckpointError(
             f"The checkpoint {path} {'is empty' if not head else f'starts with {head[:4]!r}'}. Expected a file that "
             "torch.save or safetensors wrote; check what was downloaded or copied."
         )
-    _refuse_script(path)
+    _refuse_script(path, content)
+    if content is not None:
+        content.seek(0)
     replacements: list[Any] = [(inert, name) for name, inert in INERT.items()]
     try:
         with torch.serialization.safe_globals(replacements), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")  # it refuses what it cannot read
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(content or path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)|(?:class|function|global) (\S+\.\S+)", str(error), re.IGNORECASE)
         if named is None and "nsupported" not in str(error):
@@ -181,9 +193,9 @@ def _pickled(path: Path, head: bytes) -> object:
         raise CheckpointError(_damaged(path, "PyTorch", error)) from error
 
 
-def _refuse_script(path: Path) -> None:
+def _refuse_script(path: Path, content: IO[bytes] | None) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(content or path) as archive:
             names = [name.partition("/")[2] for name in archive.namelist()]
     except (zipfile.BadZipFile, OSError):
         return  # of the older format, or damaged: torch.load reports it

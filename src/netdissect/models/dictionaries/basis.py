@@ -21,7 +21,10 @@ from torch import Tensor
 
 from netdissect.errors import ShapeError
 
-KINDS: Mapping[str, str] = {"linear": "netdissect.models.dictionaries.basis:LinearBasis"}
+KINDS: Mapping[str, str] = {
+    "linear": "netdissect.models.dictionaries.basis:LinearBasis",
+    "sae": "netdissect.models.dictionaries.sparse_dictionary:SparseDictionary",
+}
 """The class of each kind of basis; its `from_state(source, state)` makes one of the tensors of a file."""
 _EXPECTED = "Expected a file that netdissect wrote for this layer; remove it, and it is made again."
 
