@@ -1,6 +1,7 @@
 """Small random networks, and labels to dissect them on."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import oracle
 import strategies
 from netdissect.concepts import Size
 from netdissect.models import Network, Preprocessing
+from netdissect.models.backends.onnx_export import traceable
 
 SIDE = 24
 # Label 2 ties between object and part, and 4 changes its primary category where object is not chosen.
@@ -32,6 +34,15 @@ def build(channels: int = 3, seed: int = 0, head: nn.Module | None = None) -> Ne
     module.add_module("fc", nn.Linear(5 * 5 * 4, 3))
     half = (127.5 / 255,) * channels
     return Network("tiny", module, Preprocessing(Size(SIDE, SIDE), half, (128 / 255,) * channels))
+
+
+def export_onnx(module: nn.Module, path: Path, images: Tensor) -> None:
+    """Write a module as an ONNX file with the input ``pixels``, of any batch size, and the output ``scores``."""
+    with traceable():
+        torch.onnx.export(
+            module, (images,), path, dynamo=False, input_names=["pixels"], output_names=["scores"],
+            dynamic_axes={"pixels": {0: "batch"}},
+        )  # fmt: skip
 
 
 FIELDS = {

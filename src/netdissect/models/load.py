@@ -6,6 +6,7 @@
     efficientnet_lite0              also 1 and 2; weights from an installed package (extra "offline")
     python:package.module:factory   what the factory returns: (module, Preprocessing), (module, latent sampler) of a
                                     generator, or a Network
+    onnx:FILE                       the graph of a file (extra "onnx")
     FILE.safetensors                a network that an experiment or the demo trained; its metadata say how it is built
 
 Size, mean, standard deviation and interpolation come with the network and can be overridden. A preset's resize-and-crop
@@ -32,6 +33,7 @@ from netdissect.models.generators.generator import Generator, checked
 from netdissect.models.generators.latents import LatentInput
 from netdissect.models.model_zoos import LITE_SIZES, ZOOS, Built, LoadRequest, efficientnet_lite, unknown_spec
 from netdissect.models.network import Network
+from netdissect.models.onnx_files.load_onnx import load_onnx
 from netdissect.models.preprocessing import Preprocessing, one_a_channel
 from netdissect.models.preprocessing_configs import find_config
 
@@ -39,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 RANDOM = "none"
 TRANSFORMERS = "transformers:"
+ONNX = "onnx:"
 SAFETENSORS = ".safetensors"
 # Named, not imported: this room is read before that one.
 TRAINED_LOADER = "netdissect.training.load_trained"
@@ -69,7 +72,8 @@ def load_network(
     ----------
     spec
         ``torchvision:NAME``, ``timm:NAME``, ``transformers:NAME`` (also a folder), ``efficientnet_lite0|1|2``,
-        ``python:package.module:factory`` or the ``.safetensors`` file of a network that an experiment trained.
+        ``python:package.module:factory``, ``onnx:FILE`` or the ``.safetensors`` file of a network that an experiment
+        trained.
     weights
         None: the network's own. ``none``: a random initialization. Otherwise a checkpoint file; if it was
         trained for another number of classes, the network is built with that many.
@@ -112,15 +116,19 @@ def load_network(
             f"--state-dict chooses the weights {state_dict!r} of a checkpoint, but no checkpoint was named. Expected "
             "--weights FILE, too."
         )
-    if spec.startswith(TRANSFORMERS) and Path(spec.removeprefix(TRANSFORMERS)).is_dir():
-        spec = TRANSFORMERS + str(Path(spec.removeprefix(TRANSFORMERS)).resolve())  # the run is repeated from elsewhere
-    with _seeded(weights_seed):
-        module, preprocessing = _build(spec, weights, size, file)
+    for source in (TRANSFORMERS, ONNX):
+        if spec.startswith(source) and Path(spec.removeprefix(source)).exists():
+            spec = source + str(Path(spec.removeprefix(source)).resolve())  # the run is repeated from elsewhere
     given: dict[str, Any] = {
         "mean": None if mean is None else one_a_channel("mean", mean),
         "std": None if std is None else one_a_channel("std", std),
         "interpolation": interpolation,
     }
+    with _seeded(weights_seed):
+        if spec.startswith(ONNX):
+            module, preprocessing = _from_onnx(spec, weights, size, given)
+        else:
+            module, preprocessing = _build(spec, weights, size, file)
     weights = weights if file is None else str(file.path.resolve())
     origin = NetworkSource(
         spec=spec, weights=weights, state_dict=state_dict, weights_seed=weights_seed, size=size, **given
@@ -191,11 +199,21 @@ def _build(spec: str, weights: str | None, size: int | None, file: CheckpointCho
     raise NetworkError(unknown_spec(spec))
 
 
+def _from_onnx(spec: str, weights: str | None, size: int | None, given: dict[str, Any]) -> Built:
+    if weights is not None:
+        raise NetworkError(
+            f"The weights {weights!r} are given for {spec}, but an ONNX file holds its weights. Leave them out; for "
+            "other weights load the network from which it was exported."
+        )
+    return load_onnx(Path(spec.removeprefix(ONNX)), size, given["mean"], given["std"])
+
+
 def _title(source: NetworkSource) -> str:
     """Return a name of a network that distinguishes two results of one architecture."""
     spec = source.spec
-    if spec.startswith(TRANSFORMERS) and Path(spec.removeprefix(TRANSFORMERS)).is_absolute():
-        spec = TRANSFORMERS + Path(spec).name
+    for prefix in (TRANSFORMERS, ONNX):
+        if spec.startswith(prefix) and Path(spec.removeprefix(prefix)).is_absolute():
+            spec = prefix + Path(spec).name
     if source.weights is None:
         return spec
     if source.weights == RANDOM:

@@ -253,6 +253,8 @@ def not_a_name(path: Path) -> str:
         return "This is the folder of a data set: the network comes first, then the data."
     if path.is_dir():
         return "This is a folder; a model of transformers that was saved to one is named transformers:FOLDER."
+    if path.suffix == ".onnx":
+        return f"The network of an ONNX file is named onnx:{path}."
     if path.suffix == ".py":
         return f"Name the function in this file that makes the network: python:{path.stem}:FUNCTION."
     return (
@@ -264,8 +266,8 @@ def not_a_name(path: Path) -> str:
 def unknown_spec(spec: str) -> str:
     """Return the message for a name of no network."""
     kinds = (
-        f"torchvision:NAME, timm:NAME, transformers:NAME, {', '.join(LITE_SIZES)}, python:package.module:factory or a "
-        ".safetensors file of an experiment"
+        f"torchvision:NAME, timm:NAME, transformers:NAME, {', '.join(LITE_SIZES)}, python:package.module:factory, "
+        "onnx:FILE or a .safetensors file of an experiment"
     )
     if Path(spec).exists():
         return f"The network {spec!r} is a path. Expected {kinds}. {not_a_name(Path(spec))}"

@@ -22,6 +22,7 @@ from netdissect.dissect.forward import DissectionInputs
 from netdissect.errors import BackendError
 from netdissect.models.backends import RUNTIMES
 from netdissect.models.determinism import LOW_PRECISION, TOLERANCE, relative_difference
+from netdissect.models.onnx_files.onnx_module import OnnxModule
 from netdissect.result import BackendCheck
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ TOLERANCES = {"float32": TOLERANCE, "bfloat16": LOW_PRECISION * 2.0**-7}
 
 def with_backend(source: DissectionInputs) -> DissectionInputs:
     """Return the inputs with the backend that runs, and its check.
+
+    The graph of an ONNX file runs in ONNX Runtime where no other backend was asked for, on a CPU in float32.
 
     Parameters
     ----------
@@ -55,7 +58,9 @@ def with_backend(source: DissectionInputs) -> DissectionInputs:
         If the network fails in PyTorch.
     """
     if source.config.backend == "eager" and source.config.precision == "float32":
-        return source
+        if not (isinstance(source.network.module, OnnxModule) and source.config.device.startswith("cpu")):
+            return source
+        source = source.with_config(backend="onnxruntime")
     with source.network.prepared(torch_device(source.config.device)):
         return _checked(source)
 

@@ -22,11 +22,11 @@ from netdissect.extras import need
 from netdissect.models.backends.backend import Modules
 from netdissect.models.backends.recorded_module import RecordedModule
 from netdissect.models.network import Network
+from netdissect.models.onnx_files.onnx_module import INPUT, OnnxModule
 from netdissect.models.run_module import evaluation_mode, is_out_of_memory, without_compiling
 
 FORMAT = 1
 OPSET = 20  # the first with GELU as one operation, and the last that this exporter of torch knows
-INPUT = "images"
 MAX_GRAPH_BYTES = 2**31  # of one file: the limit of its format
 
 
@@ -36,7 +36,7 @@ def graph_inputs(network: Network, modules: Modules, images: Tensor) -> tuple[ob
 
 
 def load_or_export(network: Network, modules: Modules, images: Tensor, folder: Path | None) -> bytes:
-    """Return the graph of a network, with weights: from the folder of an earlier run, or exported and written there.
+    """Return the graph of a network, with weights: that of its ONNX file, that of an earlier run, or exported now.
 
     Parameters
     ----------
@@ -56,6 +56,8 @@ def load_or_export(network: Network, modules: Modules, images: Tensor, folder: P
     MissingExtraError
         If onnx is not installed, with which PyTorch writes a graph.
     """
+    if isinstance(network.module, OnnxModule):
+        return network.module.graph(list(modules))
     path = None if folder is None else GRAPHS.path(folder, graph_inputs(network, modules, images))
     content = None if path is None else _read(path)
     if content is None:
@@ -79,7 +81,7 @@ def export(network: Network, modules: Modules, images: Tensor) -> bytes:
     try:
         with (
             TemporaryDirectory(prefix="netdissect-") as folder,
-            recorded.attached(), evaluation_mode(network.module), without_compiling(), _traceable(), torch.no_grad(),
+            recorded.attached(), evaluation_mode(network.module), without_compiling(), traceable(), torch.no_grad(),
             torch.autocast(images.device.type, enabled=False),  # the library that runs the graph chooses the precision
         ):  # fmt: skip
             file = Path(folder) / "graph.onnx"
@@ -133,7 +135,7 @@ def nearest(layer: str, module: nn.Module) -> str:
 
 
 @contextmanager
-def _traceable() -> Iterator[None]:
+def traceable() -> Iterator[None]:
     """Have attention run as operations that the exporter knows, and leave out its warnings."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

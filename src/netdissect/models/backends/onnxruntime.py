@@ -6,7 +6,8 @@ from netdissect.config import BackendName, Precision
 from netdissect.extras import need
 from netdissect.models.backends.backend import BackendSettings
 from netdissect.models.backends.graph_backend import RunGraph
-from netdissect.models.backends.onnx_export import INPUT
+from netdissect.models.onnx_files.onnx_module import INPUT
+from netdissect.models.onnx_files.runtime import open_session
 
 
 class OnnxRuntime:
@@ -24,11 +25,3 @@ class OnnxRuntime:
         """Open a graph; see `GraphRuntime`."""
         session = open_session(self._library, graph, threads)
         return lambda images: session.run(None, {INPUT: images})
-
-
-def open_session(library: Any, graph: bytes | str, threads: int) -> Any:
-    """Open a graph, its content or its path, on the CPU."""
-    options = library.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3  # errors
-    return library.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

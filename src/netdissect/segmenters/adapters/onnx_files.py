@@ -23,7 +23,7 @@ from netdissect.concepts import Size
 from netdissect.errors import SegmenterError
 from netdissect.extras import need
 from netdissect.models import Preprocessing
-from netdissect.models.backends.onnxruntime import open_session
+from netdissect.models.onnx_files.runtime import open_session
 from netdissect.models.preprocessing_configs import LARGEST_INPUT, find_config
 from netdissect.paths import contained
 from netdissect.segmenters.label_scores import Head, activated, digest_of, maps_in_chunks, stretched
