@@ -15,14 +15,16 @@ import oracle
 import strategies
 from netdissect.activations import ActivationStore
 from netdissect.activations.image_values import ImageValues
+from netdissect.activations.sparse.sparse_maps import SparseMaps
+from netdissect.activations.sparse.sparse_store import SparseStore
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Protocol, ProtocolName
 from netdissect.dissect.cost_plan import LayerPlan
-from netdissect.dissect.layer_state import AnyCollector, Collector, DeviceCollector
+from netdissect.dissect.layer_state import AnyCollector, Collector, DeviceCollector, SparseCollector
 from netdissect.models import Layer, ReceptiveField, ReceptiveFieldAxis
 from netdissect.scoring import BatchLabels, ConceptTotals, ImageLabels, IoUCounts, iou
 
-HOW = ("sparse", "dense", "spilled", "tensor")
+HOW = ("sparse", "dense", "spilled", "tensor", "active cells")
 
 pytestmark = pytest.mark.usefixtures("tight")
 
@@ -42,8 +44,15 @@ def collector(plan: LayerPlan, how: str, folder: Path) -> AnyCollector:
     (folder / "maps").unlink(missing_ok=True)
     units, cells = plan.layer.units, plan.layer.grid
     assert cells is not None
+    if how == "active cells":
+        return SparseCollector(plan, maxima, SparseStore(folder / "maps", units, cells), None)
     store = ActivationStore(folder / "maps", units, cells, dense=how == "dense" or plan.needs_dense)
     return Collector(plan, maxima, store, folder / "top" if how == "spilled" else None)
+
+
+def allowed(world: strategies.World, how: str) -> strategies.World:
+    """Return the world without negative activations where only active cells are kept."""
+    return replace(world, maps=np.maximum(world.maps, 0)) if how == "active cells" else world
 
 
 def dissected(
@@ -55,13 +64,18 @@ def dissected(
     starts = range(0, len(world.maps), size)
     for start in starts:
         batch = world.maps[start : start + size]
-        made.update(torch.from_numpy(batch.copy()), np.arange(start, start + len(batch)))
+        rows = np.arange(start, start + len(batch))
+        if isinstance(made, SparseCollector):
+            made.update(SparseMaps.of_dense(batch), rows)
+        else:
+            made.update(torch.from_numpy(batch.copy()), rows)
     counter, totals = made.counter(data, made.thresholds()), ConceptTotals.zeros(data)
     for start in starts:
         count = len(world.maps[start : start + size])
-        kept = torch.from_numpy(world.maps[start : start + size].copy())
+        kept: Any = world.maps[start : start + size].copy()
         if made.store is not None:
-            kept = torch.from_numpy(made.store.read(start // size, count))
+            kept = made.store.read(start // size, count)
+        kept = torch.from_numpy(kept) if isinstance(kept, np.ndarray) else kept
         for index in range(count):
             labels = world.labels(start + index)
             if protocol.segmentation_size is not None:
@@ -71,6 +85,18 @@ def dissected(
             counter.update_batch(kept[index : index + 1], BatchLabels.of([image]), plan.grid_to(labels.size))
     rows = [[int(row) for row in unit if row >= 0] for unit in made.top_images.ranked()[0]]
     return made.thresholds(), counter.counts, totals, rows
+
+
+def rare(name: ProtocolName) -> tuple[strategies.World, strategies.Definition]:
+    """Make a world of units that are dead, active on one cell, on fewer cells than the quantile asks, and on more."""
+    maps = np.zeros((4, 4, 6, 6), np.float32)
+    maps[2, 1, 3, 3] = 1
+    maps[1:3, 2, 2:4, 5] = np.arange(4).reshape(2, 2)
+    maps[:, 3, :2] = 1 + np.arange(12).reshape(2, 6)
+    rng = np.random.default_rng(0)
+    images = tuple(strategies.labeled_image(rng, 3, (6, 6)) for _ in range(4))
+    world = strategies.World(maps, images, {1: 0, 2: 1, 3: 0}, ("a", "b"), (12, 12), (oracle.Field(0, 1, 2),) * 2)
+    return world, strategies.definition(name, 0.05, 9)
 
 
 def trend(name: ProtocolName, step: float) -> tuple[strategies.World, strategies.Definition]:
@@ -83,6 +109,9 @@ def trend(name: ProtocolName, step: float) -> tuple[strategies.World, strategies
 
 
 @given(strategies.worlds(), strategies.definitions(), st.sampled_from(HOW), st.integers(1, 4))
+@example(*rare("paper"), "active cells", 3)
+@example(*rare("lite"), "active cells", 3)
+@example(*rare("pnas2020"), "active cells", 3)
 @example(*trend("paper", -9.0), "sparse", 1)
 @example(*trend("pnas2020", 0.1), "sparse", 1)
 @example(*trend("pnas2020", -9.0), "sparse", 1)
@@ -95,7 +124,7 @@ def test_two_passes_over_any_data_give_the_counts_of_the_oracle(
     how: str,
     size: int,
 ) -> None:
-    folder = tmp_path_factory.getbasetemp()
+    folder, world = tmp_path_factory.getbasetemp(), allowed(world, how)
     limits, tally, totals, rows = dissected(world, definition.protocol, how, size, folder)
     expected = oracle.count(world.maps, world.images, world.category_of, definition.rules, world.source, world.fields)
     assert limits[0].tolist() == expected.thresholds.tolist()
@@ -143,7 +172,7 @@ def test_the_order_of_the_images_changes_no_count(
     how: str,
     random: Random,
 ) -> None:
-    folder = tmp_path_factory.getbasetemp()
+    folder, world = tmp_path_factory.getbasetemp(), allowed(world, how)
     order = random.sample(range(len(world.maps)), len(world.maps))
     other = replace(world, maps=world.maps[order], images=tuple(world.images[row] for row in order))
     limits, tally, totals, _ = dissected(world, definition.protocol, how, 2, folder)

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.activations.sparse.sparse_maps import SparseMaps
 from netdissect.jit import compiled
 
 Ints = npt.NDArray[np.int64]
@@ -51,6 +52,14 @@ class Histogram:
         """Add maps, float32 (B, U, h, w), finite."""
         bits = np.ascontiguousarray(maps).reshape(*maps.shape[:2], -1).view(np.int32)
         _count(bits, np.empty(bits.shape[2], np.int32), self.counts)
+
+    def update_sparse(self, maps: SparseMaps) -> None:
+        """Add sparse maps."""
+        images, units, height, width = maps.shape
+        unit = np.repeat(maps.units, np.diff(maps.value_starts))
+        magnitude = np.clip((maps.values.view(np.int32) >> SHIFT) - FIRST_BIN, 0, BINS_PER_SIGN)
+        np.add.at(self.counts.reshape(-1), unit * BINS + BINS_PER_SIGN + magnitude, 1)
+        self.counts[:, BINS_PER_SIGN] += images * height * width - np.bincount(unit, minlength=units)
 
     def floor(self, rank: int) -> Floats:
         """Return lower bounds, float32 (U,), on the `rank`-th largest value of each unit; -inf if there are fewer."""

@@ -30,6 +30,7 @@ Ints = npt.NDArray[np.int64]
 BLOCK_SIZE = 64
 """Values that are compared with the bound at once."""
 ABOVE_ALL = np.full((1, 1), np.inf, np.float32)
+FIRST_ROW = np.zeros(1, np.int64)
 
 
 def ranks(quantile: float, total: int, rule: Threshold) -> tuple[int, int, float]:
@@ -95,24 +96,30 @@ class StreamingTopK:
         Number of values of each unit in the whole pass.
     file
         Keep the values in this file instead of in memory.
+    lowest
+        The lowest value that there may be, 0 for sparse maps: it is not kept, and those that are not passed have it.
 
     Attributes
     ----------
     bound
-        float32 (U,): no final threshold is below this; -inf until `keep` values were seen.
+        float32 (U,): no final threshold is below this; `lowest` until `keep` values were seen.
     """
 
-    def __init__(self, units: int, keep: int, total: int, file: Path | None = None) -> None:
+    def __init__(self, units: int, keep: int, total: int, file: Path | None = None, lowest: float = -np.inf) -> None:
         width = buffer_capacity(keep, total) + BLOCK_SIZE
         self.keep = keep
         self.total = total
         self.seen = 0
-        self.bound: Floats = np.full(units, -np.inf, np.float32)
+        self.bound: Floats = np.full(units, lowest, np.float32)
+        self._lowest = np.float32(lowest)
+        self._all_units = np.arange(units)
         self._file = None if file is None else MemmapTopK(file, (units, width))
         self._values: Floats = np.empty((units, width), np.float32) if self._file is None else self._file.values
         self._filled: Ints = np.zeros(units, np.int64)
 
-    def update(self, values: Floats, floor: Floats | None = None, maxima: Floats | None = None) -> None:
+    def update(
+        self, values: Floats, floor: Floats | None = None, maxima: Floats | None = None, units: Ints | None = None
+    ) -> None:
         """Add values and raise `bound`.
 
         Parameters
@@ -124,6 +131,8 @@ class StreamingTopK:
             not kept. None: no bound is known.
         maxima
             float32 (B, U): no value of a unit and image is above it. None: not known.
+        units
+            int64 (U,), rising: the units of these values; all other units have the lowest value as often. None: all.
         """
         self.seen += values.shape[0] * values.shape[2]
         if self.seen > self.total:
@@ -135,11 +144,11 @@ class StreamingTopK:
             np.maximum(self.bound, floor, out=self.bound)
         if maxima is None:
             maxima = np.full(values.shape[:2], np.inf, np.float32)
-        units = len(self.bound)
-        step = units if self._file is None else self._file.units_at_once
-        for first in range(0, units, step):
-            last = min(first + step, units)
-            _keep_largest(values, maxima, self._values, self._filled, self.bound, self.keep, (first, last))
+        rows = self._all_units if units is None else units
+        step = max(1, len(rows)) if self._file is None else self._file.units_at_once
+        for first in range(0, len(rows), step):
+            last = min(first + step, len(rows))
+            _keep_largest(values, maxima, rows, self._values, self._filled, self.bound, self.keep, (first, last))
             if self._file is not None:
                 self._file.release()
 
@@ -165,7 +174,7 @@ class StreamingTopK:
         self.seen += seen
         for unit, count in enumerate(filled):
             _keep_largest(
-                np.array(values[None, unit : unit + 1, :count]), ABOVE_ALL, self._values[unit : unit + 1],
+                np.array(values[None, unit : unit + 1, :count]), ABOVE_ALL, FIRST_ROW, self._values[unit : unit + 1],
                 self._filled[unit : unit + 1], self.bound[unit : unit + 1], self.keep, (0, 1),
             )  # fmt: skip
 
@@ -176,9 +185,12 @@ class StreamingTopK:
                 f"{self.seen} of {self.total} values a unit were seen; a threshold needs all of them. Finish the pass."
             )
         positions, weights = rank_positions(quantiles, self.total, rule)
-        neighbors = []
+        neighbors, rank = [], int(positions.max()) + 1
         for unit_values, filled in zip(self._values, self._filled, strict=True):
-            neighbors.append(np.sort(unit_values[:filled])[::-1][positions])
+            kept = np.sort(unit_values[:filled])[::-1]
+            if filled < rank:
+                kept = np.append(kept, np.full(rank - filled, self._lowest, np.float32))
+            neighbors.append(kept[positions])
             if self._file is not None:
                 self._file.release()
         return interpolate_order_statistics(np.stack(neighbors), weights)
@@ -214,7 +226,14 @@ def buffer_capacity(keep: int, total: int) -> int:
 
 @compiled
 def _keep_largest(
-    values: Floats, maxima: Floats, kept: Floats, filled: Ints, bound: Floats, keep: int, units: tuple[int, int]
+    values: Floats,
+    maxima: Floats,
+    rows: Ints,
+    kept: Floats,
+    filled: Ints,
+    bound: Floats,
+    keep: int,
+    units: tuple[int, int],
 ) -> None:
     """Keep values above the bound, which rises when the buffer is full.
 
@@ -224,7 +243,8 @@ def _keep_largest(
     """
     cells, capacity = values.shape[2], kept.shape[1] - BLOCK_SIZE
     for unit in range(units[0], units[1]):
-        kept_values, lower_bound, count = kept[unit], bound[unit], filled[unit]
+        row = rows[unit]
+        kept_values, lower_bound, count = kept[row], bound[row], filled[row]
         for image in range(values.shape[0]):
             if not maxima[image, unit] > lower_bound:
                 continue
@@ -241,7 +261,7 @@ def _keep_largest(
                     count += unit_values[cell] > lower_bound
                 if count > capacity:
                     count, lower_bound = _compact(kept_values[:count], capacity, lower_bound, keep)
-        bound[unit], filled[unit] = lower_bound, count
+        bound[row], filled[row] = lower_bound, count
 
 
 @inlined

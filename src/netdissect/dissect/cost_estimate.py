@@ -225,7 +225,7 @@ def _stored_bytes(source: DissectionInputs, plan: CostPlan, folder: Path) -> flo
         * (
             1.0
             if plan.store == "dense" or layer.needs_dense
-            else _expected_share(batch.maps[layer.layer.name].cpu().numpy(), layer, folder)
+            else _expected_share(batch.dense(layer.layer.name).cpu().numpy(), layer, folder)
         )
         for layer in plan.layers
     )

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -53,12 +53,15 @@ class LayerPlan:
         Number of images of a pass.
     config
         Protocol and number of top images.
+    sparse
+        Whether only the active cells of its maps are kept from the encoder to the counts.
     """
 
     layer: Layer
     source: Size
     images: int
     config: "DissectConfig"
+    sparse: bool = False
 
     def grid_to(self, segmentation: Size) -> Upsampler:
         """Return the upsampler from the maps of the layer to label maps of this size."""
@@ -165,6 +168,10 @@ class CostPlan:
             f"(activation cache: {self.store})"
         )
 
+    def dense(self) -> "CostPlan":
+        """Return the plan in which all maps are whole, as those of shards are."""
+        return replace(self, layers=tuple(replace(layer, sparse=False) for layer in self.layers))
+
     @property
     def passes(self) -> int:
         """Number of forward passes over the images."""
@@ -214,8 +221,8 @@ def make_plan(
     folder
         Folder of stored activations; the free space of its disk limits them.
     """
-    plans = tuple(LayerPlan(layer, source, images, config) for layer in layers)
     tensor = counts_on_device(config, execution.engine)
+    plans = tuple(LayerPlan(layer, source, images, config, layer.sparse and not tensor) for layer in layers)
     return CostPlan(plans, _store_kind(plans, execution, folder, tensor=tensor), tensor, _spilled(plans, execution))
 
 

@@ -1,6 +1,6 @@
 """Activations of all layers, batch by batch: from the network, or from the stores of the threshold pass."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from netdissect.activations import ActivationStore, Batch
+from netdissect.activations.sparse.sparse_maps import SparseMaps
+from netdissect.activations.sparse.sparse_store import SparseStore
 from netdissect.activations.transfers import uploaded
 from netdissect.concepts import ConceptData
 from netdissect.dissect.devices import number_format, torch_device
+from netdissect.dissect.sparse.encoders import SparseEncoders
 from netdissect.errors import ActivationError, ConfigError
 from netdissect.models import ActivationRecorder, Layer, Network
 from netdissect.models.backends import BackendSettings
@@ -29,10 +32,17 @@ UNREAD_BATCHES = 64
 
 
 class Activations(NamedTuple):
-    """One batch: image indices, int64 (B,), and maps of each layer, float32 (B, U, h, w), on its device."""
+    """One batch: image indices, int64 (B,), and maps of each layer, float32 (B, U, h, w), on its device.
+
+    Maps of a layer that was asked for sparse are on the host.
+    """
 
     rows: npt.NDArray[np.int64]
-    maps: Mapping[str, Tensor]
+    maps: Mapping[str, Tensor | SparseMaps]
+
+    def dense(self, layer: str) -> Tensor:
+        """Return the maps of a layer, float32 (B, U, h, w)."""
+        return as_dense(self.maps[layer])
 
     @property
     def start(self) -> int:
@@ -40,16 +50,17 @@ class Activations(NamedTuple):
         return int(self.rows[0])
 
 
-class StoredMaps(Mapping[str, Tensor]):
+class StoredMaps(Mapping[str, Tensor | SparseMaps]):
     """Maps of one batch by layer, read from its store on access, in the thread that accesses them."""
 
-    def __init__(self, stores: Mapping[str, ActivationStore], batch: int, images: int) -> None:
+    def __init__(self, stores: Mapping[str, ActivationStore | SparseStore], batch: int, images: int) -> None:
         self._stores = stores
         self._batch = batch
         self._images = images
 
-    def __getitem__(self, layer: str) -> Tensor:
-        return torch.from_numpy(self._stores[layer].read(self._batch, self._images))
+    def __getitem__(self, layer: str) -> Tensor | SparseMaps:
+        maps = self._stores[layer].read(self._batch, self._images)
+        return maps if isinstance(maps, SparseMaps) else torch.from_numpy(maps)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stores)
@@ -93,7 +104,12 @@ class DissectionInputs(NamedTuple):
         return self._replace(config=self.config.model_copy(update=fields))
 
 
-def forward(source: DissectionInputs, starts: range, check: "FiniteCheck | None" = None) -> Iterator[Activations]:
+def forward(
+    source: DissectionInputs,
+    starts: range,
+    check: "FiniteCheck | None" = None,
+    sparse: Collection[str] = (),
+) -> Iterator[Activations]:
     """Run the network over the batches that begin at the image indices `starts`; see `batch_starts`.
 
     Parameters
@@ -104,6 +120,8 @@ def forward(source: DissectionInputs, starts: range, check: "FiniteCheck | None"
         First image of each batch.
     check
         What a checkpoint of the pass reads before it is written; None: there are no checkpoints.
+    sparse
+        Names of virtual layers whose maps are `SparseMaps`.
 
     Raises
     ------
@@ -114,7 +132,10 @@ def forward(source: DissectionInputs, starts: range, check: "FiniteCheck | None"
     """
     batches = source.images.batches(starts, workers=source.execution.workers)
     check = FiniteCheck(source) if check is None else check
-    for batch, maps in recorded(source, batches):
+    encoders = SparseEncoders.of(source.network, source.layers, sparse)
+    for batch, recorded_maps in recorded(source._replace(layers=encoders.recorded), batches):
+        with number_format(torch_device(source.config.device), source.config):
+            maps = encoders(recorded_maps)
         check.add(maps, batch.start)
         yield Activations(np.arange(batch.start, batch.start + len(batch.pixels)), maps)
     check.refuse()
@@ -151,7 +172,7 @@ def backend_settings(config: "DissectConfig", execution: "Execution") -> Backend
 
 
 def stored(
-    source: DissectionInputs, stores: Mapping[str, ActivationStore], starts: range, done: int = 0
+    source: DissectionInputs, stores: Mapping[str, ActivationStore | SparseStore], starts: range, done: int = 0
 ) -> Iterator[Activations]:
     """Read the stored activations of the batches at `starts`, from the `done`-th batch on."""
     for number, start in enumerate(starts[done:], done):
@@ -174,12 +195,12 @@ class FiniteCheck:
         self._unread = 0
         self._at_once = torch.device(source.config.device).type == "cpu"
 
-    def add(self, maps: Mapping[str, Tensor], start: int) -> None:
+    def add(self, maps: Mapping[str, Tensor | SparseMaps], start: int) -> None:
         """Look at a batch whose first image is image `start`."""
         # A sum is finite only if all values are, and takes less time than both extremes.
-        if self._at_once and torch.stack([values.sum() for values in maps.values()]).isfinite().all():
+        if self._at_once and torch.stack([_sum(values) for values in maps.values()]).isfinite().all():
             return
-        for name, values in maps.items():
+        for name, values in ((name, as_dense(of_layer)) for name, of_layer in maps.items()):
             low, high = values.flatten(2).aminmax(dim=2)
             index = torch.arange(low.numel(), device=values.device).view_as(low) + start * values.shape[1]
             first = index.masked_fill(low.isfinite() & high.isfinite(), ALL_FINITE).min()
@@ -208,6 +229,15 @@ class FiniteCheck:
                 f"{self._source.data.rows[image].image}. A threshold needs finite activations: "
                 f"{_remedy(self._source.network)}."
             )
+
+
+def as_dense(maps: Tensor | SparseMaps) -> Tensor:
+    """Return maps as one tensor, float32 (B, U, h, w)."""
+    return torch.from_numpy(maps.dense()) if isinstance(maps, SparseMaps) else maps
+
+
+def _sum(maps: Tensor | SparseMaps) -> Tensor:
+    return torch.tensor(maps.values.sum()) if isinstance(maps, SparseMaps) else maps.sum()
 
 
 def _remedy(network: Network) -> str:

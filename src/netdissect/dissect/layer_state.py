@@ -3,8 +3,8 @@
     threshold pass   maps -> Collector.update -> thresholds(), top_images, store
     counting pass    maps -> the counter of Collector.counter()
 
-Two collectors give the same integers: `Collector` with compiled loops on the host, and `DeviceCollector` with plain
-tensor code on the device of the forward pass.
+Three collectors give the same integers: `Collector` with compiled loops on the host, `DeviceCollector` with plain
+tensor code on the device of the forward pass, and `SparseCollector` for maps of which only active cells are kept.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,10 +19,14 @@ from torch import Tensor
 
 from netdissect.activations import ActivationStore, StreamingTopK, TopImages
 from netdissect.activations.activation_range import choose_images
+from netdissect.activations.array_log import AppendOnlyFile
 from netdissect.activations.histogram import Histogram
 from netdissect.activations.image_values import ImageValues, largest_values, sampled_maxima
+from netdissect.activations.sparse.sparse_maps import SparseMaps
+from netdissect.activations.sparse.sparse_store import SparseStore
+from netdissect.activations.sparse.unit_maps import UnitMaps
 from netdissect.activations.topk_torch import TorchHistogram, TorchStreamingTopK, TorchTopImages
-from netdissect.concepts import ConceptData
+from netdissect.concepts import ConceptData, Size
 from netdissect.dissect.cost_plan import LayerPlan, cells_of
 from netdissect.dissect.statistics.layer_moments import LayerMoments
 from netdissect.scoring import IoUCounter, IoUCounts
@@ -37,6 +41,7 @@ Rows = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
 MAX_PENDING = 2**22
 """Image maxima that wait on the device: the host waits for it once for all of them."""
+NO_CELLS = Size(0, 0)
 AnyTopK = StreamingTopK | TorchStreamingTopK
 AnyTopImages = TopImages | TorchTopImages
 
@@ -50,7 +55,8 @@ class ThresholdResult:
     thresholds
         float32 (Q, U).
     image_index, max_activation, maps
-        Top images, best first: int64 (U, K), -1 where there are fewer; float32 (U, K); float32 (U, K, h, w).
+        Top images, best first: int64 (U, K), -1 where there are fewer; float32 (U, K); float32 (U, K, h, w), without
+        cells before the counting pass where maps are sparse.
     range_index, range_maxima
         Images over the range of each unit; see `netdissect.activations.activation_range.choose_images`.
     image_maxima
@@ -60,7 +66,7 @@ class ThresholdResult:
     thresholds: Maps
     image_index: Rows
     max_activation: Maps
-    maps: Maps
+    maps: Maps | UnitMaps
     range_index: Rows
     range_maxima: Maps
     image_maxima: Maps
@@ -201,11 +207,7 @@ class Collector(_LayerState):
 
     def state(self) -> Arrays:
         """Return the arrays of a checkpoint; the store is synced first."""
-        arrays = super().state()
-        if self.store is not None:
-            self.store.sync()
-            arrays["store.offsets"] = np.array(self.store.offsets)
-        return arrays
+        return super().state() | synced_offsets(self.store)
 
     def restore(self, arrays: Arrays) -> None:
         """Restore a `state`."""
@@ -265,7 +267,80 @@ class DeviceCollector(_LayerState):
         return counter
 
 
-AnyCollector = Collector | DeviceCollector
+class SparseCollector(_LayerState):
+    """The state of one layer whose maps are sparse, with compiled loops on the host over its active maps.
+
+    Parameters
+    ----------
+    plan, maxima, file, moments
+        As for `Collector`.
+    store
+        Stores the active cells between the passes; None: the forward pass is repeated.
+    """
+
+    def __init__(
+        self,
+        plan: LayerPlan,
+        maxima: ImageValues,
+        store: SparseStore | None,
+        file: Path | None,
+        moments: LayerMoments | None = None,
+    ) -> None:
+        self.plan = plan
+        self.moments = moments
+        self._maxima = maxima
+        self.store = store
+        self.top_values: StreamingTopK = StreamingTopK(plan.layer.units, plan.keep, plan.total, file, lowest=0.0)
+        # Their maps are collected in the counting pass, when the images are known.
+        self.top_images: TopImages = TopImages(plan.layer.units, NO_CELLS, plan.config.top_images)
+        self.histogram: Histogram = Histogram(plan.layer.units)
+        self._upsampled = plan.threshold_grid
+
+    def update(self, maps: SparseMaps, rows: Rows) -> None:
+        """Add one batch of maps of the images `rows`."""
+        self.histogram.update_sparse(maps)
+        maxima = maps.image_maxima()
+        for image in range(len(maps)):
+            units, active = maps.active_maps(image, self.top_values.bound)
+            values = active if self._upsampled is None else self._upsampled.upsample(active)
+            pixels = values.reshape(1, len(units), values.shape[1] * values.shape[2])
+            self.top_values.update(pixels, maxima=maxima[image : image + 1, units], units=units)
+        self.top_images.update(np.empty((*maxima.shape, *NO_CELLS), np.float32), maxima, rows)
+        self._maxima.append(maxima)
+        self.keep(maps)
+
+    def keep(self, maps: SparseMaps) -> None:
+        """Store the active cells of one batch."""
+        if self.store is not None:
+            self.store.append(maps)
+
+    def counter(self, data: ConceptData, thresholds: Maps) -> IoUCounter:
+        """Return the counter of the counting pass, at the thresholds of all images."""
+        config = self.plan.config
+        counter = IoUCounter(data, thresholds, config.protocol.restriction, config.listed, config.mask_quantiles)
+        counter.restore(self._initial_counts(counter.counts))
+        return counter
+
+    def state(self) -> Arrays:
+        """Return the arrays of a checkpoint; the store is synced first."""
+        return super().state() | synced_offsets(self.store)
+
+    def restore(self, arrays: Arrays) -> None:
+        """Restore a `state`."""
+        super().restore(arrays)
+        if self.store is not None:
+            self.store.truncate(arrays["store.offsets"].tolist())
+
+
+AnyCollector = Collector | DeviceCollector | SparseCollector
+
+
+def synced_offsets(store: AppendOnlyFile | None) -> Arrays:
+    """Sync the file of stored activations and return its offsets for a checkpoint; nothing if there is none."""
+    if store is None:
+        return {}
+    store.sync()
+    return {"store.offsets": np.array(store.offsets)}
 
 
 def export_arrays(values: AnyTopK, images: AnyTopImages) -> Arrays:

@@ -6,7 +6,7 @@ interrupted run gives the same integers as an uninterrupted one.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
@@ -17,18 +17,22 @@ from torch import Tensor
 from netdissect.activations import ActivationStore
 from netdissect.activations.activation_range import RangeMaps
 from netdissect.activations.image_values import ImageValues
+from netdissect.activations.sparse.sparse_maps import SparseMaps
+from netdissect.activations.sparse.sparse_store import SparseStore
+from netdissect.activations.sparse.unit_maps import SparseImageMaps, UnitMaps
 from netdissect.activations.topk_torch import TorchRangeMaps
 from netdissect.concepts import Size
 from netdissect.config import Progress
 from netdissect.dissect.cost_plan import CostPlan, LayerPlan, cells_of
 from netdissect.dissect.devices import torch_device
-from netdissect.dissect.forward import Activations, DissectionInputs, FiniteCheck, forward, stored
+from netdissect.dissect.forward import Activations, DissectionInputs, FiniteCheck, as_dense, forward, stored
 from netdissect.dissect.label_reader import LabelReader
 from netdissect.dissect.layer_state import (
     AnyCollector,
     Collector,
     DeviceCollector,
     Rows,
+    SparseCollector,
     ThresholdResult,
     add_prefix,
     prefix_layers,
@@ -46,7 +50,7 @@ from netdissect.scoring.statistics.holdout import is_held_out
 
 Arrays = dict[str, npt.NDArray[Any]]
 AnyCounter = IoUCounter | TorchIoUCounter
-AnyRangeMaps = RangeMaps | TorchRangeMaps
+AnyRangeMaps = RangeMaps | TorchRangeMaps | SparseImageMaps
 
 
 class CountResult(NamedTuple):
@@ -62,6 +66,8 @@ class CountResult(NamedTuple):
         Both for each image.
     masks
         Masks of each image.
+    top_maps
+        Maps of the top images of each unit, of each sparse layer.
     range_maps
         Maps of the images over the range of each unit, float32 (U, S, h, w), of each layer.
     """
@@ -70,7 +76,12 @@ class CountResult(NamedTuple):
     counts: dict[str, IoUCounts]
     per_image: PerImageFiles
     masks: MaskFiles
-    range_maps: dict[str, npt.NDArray[np.float32]]
+    top_maps: dict[str, UnitMaps]
+    range_maps: dict[str, npt.NDArray[np.float32] | UnitMaps]
+
+    def with_top_maps(self, layer: str, result: ThresholdResult) -> ThresholdResult:
+        """Return the result of the threshold pass of a layer with the maps of its top images."""
+        return replace(result, maps=self.top_maps[layer]) if layer in self.top_maps else result
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,7 @@ class TwoPass:
             rows = self.rows[done * self.starts.step :]
             labels = self.label_reader.read(rows) if self.source.config.statistics.moments else iter(())
             with self._threads() as threads:
-                for batch in self._with_progress("thresholds", forward(self.source, self.starts[done:], check)):
+                for batch in self._with_progress("thresholds", self._forward(self.starts[done:], check)):
                     images = list(islice(labels, len(batch.rows)))
                     updates = [
                         threads.submit(self._collect, collector, batch.maps[name], batch.rows, images)
@@ -144,8 +155,7 @@ class TwoPass:
         per_image = PerImageFiles.at(self.work, tuple(counters), self.source.config)
         masks = MaskFiles.at(self.work, tuple(counters), len(self.rows), data, self.source.config)
         range_maps = {
-            plan.layer.name: self._range_maps(plan, threshold_results[plan.layer.name].range_index)
-            for plan in self.plan.layers
+            plan.layer.name: self._range_maps(plan, threshold_results[plan.layer.name]) for plan in self.plan.layers
         }
         saved = self.work.load("counting")
         done = int(saved["batches"]) if saved else 0
@@ -196,8 +206,14 @@ class TwoPass:
                 self.work.save("counting", state)
         self.work.save("counting", state, now=True)
         counts_of_layers = {name: counter.counts for name, counter in counters.items()}
-        maps_of_layers = {name: chosen.maps for name, chosen in range_maps.items()}
-        return CountResult(concept_totals, counts_of_layers, per_image, masks, maps_of_layers)
+        tops, ranges = dict[str, UnitMaps](), dict[str, npt.NDArray[np.float32] | UnitMaps]()
+        for name, chosen in range_maps.items():
+            if isinstance(chosen, SparseImageMaps):
+                top_images = self.source.config.top_images
+                tops[name], ranges[name] = chosen.maps(0, top_images), chosen.maps(top_images, chosen.slots)
+            else:
+                ranges[name] = chosen.maps
+        return CountResult(concept_totals, counts_of_layers, per_image, masks, tops, ranges)
 
     def _restore_lost_activations(
         self, collectors: Mapping[str, AnyCollector], done: int, state: Callable[[], Arrays]
@@ -206,16 +222,18 @@ class TwoPass:
         incomplete = {
             name: collector
             for name, collector in collectors.items()
-            if isinstance(collector, Collector) and collector.store is not None and collector.store.records < done
+            if not isinstance(collector, DeviceCollector)
+            and collector.store is not None
+            and collector.store.records < done
         }
         if not incomplete:
             return
         begin = min(collector.store.records for collector in incomplete.values() if collector.store is not None)
-        again = self._with_progress("thresholds", forward(self.source, self.starts[begin:done]))
+        again = self._with_progress("thresholds", self._forward(self.starts[begin:done]))
         for number, batch in enumerate(again, begin):
             for name, collector in incomplete.items():
                 if collector.store is not None and collector.store.records == number:
-                    collector.keep(batch.maps[name])
+                    collector.keep(self._on_host(batch.maps[name]))
             self.work.save("thresholds", state)
         self.work.save("thresholds", state, now=True)
 
@@ -223,13 +241,18 @@ class TwoPass:
         name = plan.layer.name
         maxima = ImageValues(self.work.file(name, "maxima"), plan.layer.units)
         moments = self._moments(plan)
+        spilled = self.work.file(name, "top") if name in self.plan.spilled else None
         if self.plan.tensor:
             return DeviceCollector(plan, maxima, torch_device(self.source.config.device), moments)
+        if plan.sparse:
+            kept = None
+            if self.plan.store != "none":
+                kept = SparseStore(self.work.file(name, "bin"), plan.layer.units, cells_of(plan.layer))
+            return SparseCollector(plan, maxima, kept, spilled, moments)
         store = None
         if self.plan.store != "none":
             dense = self.plan.store == "dense" or plan.needs_dense
             store = ActivationStore(self.work.file(name, "bin"), plan.layer.units, cells_of(plan.layer), dense=dense)
-        spilled = self.work.file(name, "top") if name in self.plan.spilled else None
         return Collector(plan, maxima, store, spilled, moments)
 
     def _moments(self, plan: LayerPlan) -> LayerMoments | None:
@@ -237,16 +260,20 @@ class TwoPass:
             return None
         return LayerMoments.at(self.work.file(plan.layer.name, "means"), plan.layer.units, self.source.data)
 
-    def _collect(self, collector: AnyCollector, maps: Tensor, rows: Rows, images: Sequence[ImageLabels]) -> None:
+    def _collect(
+        self, collector: AnyCollector, maps: Tensor | SparseMaps, rows: Rows, images: Sequence[ImageLabels]
+    ) -> None:
         """Add one layer of a batch; `images` have the labels of the images if the run has moments."""
-        maps = maps if self.plan.tensor else maps.cpu()
-        collector.update(maps, rows)
+        collector.update(self._on_host(maps), rows)
         if collector.moments is not None:
             statistics = self.source.config.statistics
             held_out = is_held_out(statistics.stats_seed, rows, statistics.holdout_share)
-            collector.moments.update(maps.cpu().numpy(), images, held_out, collector.plan)
+            collector.moments.update(as_dense(maps).cpu().numpy(), images, held_out, collector.plan)
 
-    def _range_maps(self, plan: LayerPlan, image_index: npt.NDArray[np.int64]) -> AnyRangeMaps:
+    def _range_maps(self, plan: LayerPlan, result: ThresholdResult) -> AnyRangeMaps:
+        image_index = result.range_index
+        if plan.sparse:
+            return SparseImageMaps(np.concatenate([result.image_index, image_index], axis=1), cells_of(plan.layer))
         if self.plan.tensor:
             return TorchRangeMaps(image_index, cells_of(plan.layer), torch_device(self.source.config.device))
         return RangeMaps(image_index, cells_of(plan.layer))
@@ -257,7 +284,11 @@ class TwoPass:
         stores = {name: collector.store for name, collector in collectors.items() if collector.store is not None}
         if stores:
             return stored(self.source, stores, self.starts, done)
-        return forward(self.source, self.starts[done:], check)
+        return self._forward(self.starts[done:], check)
+
+    def _forward(self, starts: range, check: FiniteCheck | None = None) -> Iterator[Activations]:
+        """Run the network; maps of sparse layers are sparse."""
+        return forward(self.source, starts, check, [plan.layer.name for plan in self.plan.layers if plan.sparse])
 
     def _count(
         self,
@@ -269,9 +300,8 @@ class TwoPass:
     ) -> tuple[list[ImageIntersections], list[MaskRuns]]:
         """Count one layer of a batch, the images of each size of label maps together."""
         plan = next(plan for plan in self.plan.layers if plan.layer.name == name)
-        maps, intersections, start = batch.maps[name], [], 0
+        maps, intersections, start = self._on_host(batch.maps[name]), list[ImageIntersections](), 0
         runs: list[MaskRuns] = []
-        maps = maps if self.plan.tensor else maps.cpu()
         range_maps.update(maps, batch.start)
         for size, labels in parts:
             stop = start + len(labels.images)
@@ -282,6 +312,10 @@ class TwoPass:
             start = stop
         return intersections, runs
 
+    def _on_host(self, maps: Tensor | SparseMaps) -> Any:
+        """Return the maps of a layer as its collector and counter take them: on the host unless they compute there."""
+        return maps if self.plan.tensor or isinstance(maps, SparseMaps) else maps.cpu()
+
     def _threads(self) -> ThreadPoolExecutor:
         """Return threads for the layers, which are independent; compiled loops release the interpreter lock."""
         workers = 1 if self.plan.tensor else min(self.source.execution.workers, len(self.plan.layers))
@@ -291,7 +325,7 @@ class TwoPass:
         """Iterate over all activations from batch `done` on: stored ones if all were kept, or another forward pass."""
         if self.keeps_all_activations(collectors):
             return self._with_progress(stage, self._replay(collectors, done))
-        return self._with_progress(stage, forward(self.source, self.starts[done:]))
+        return self._with_progress(stage, self._forward(self.starts[done:]))
 
     def keeps_all_activations(self, collectors: Mapping[str, AnyCollector]) -> bool:
         """Return whether every cell of every layer was stored."""

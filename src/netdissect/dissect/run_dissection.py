@@ -10,7 +10,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import polars as pl
 import torch
@@ -26,6 +26,7 @@ from netdissect.dissect.devices import choose_device, counts_on_device, torch_de
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.generators.sample_check import check_samples
 from netdissect.dissect.image_sample import sample_images
+from netdissect.dissect.layer_state import Maps
 from netdissect.dissect.layout_checks import with_layout_checks
 from netdissect.dissect.passes import TwoPass
 from netdissect.dissect.statistics.activation_tables import activation_tables
@@ -212,7 +213,8 @@ def _carry_out(
     info = info.model_copy(update={"seconds": seconds} | fdr_limits(permutation_nulls))
     layer_counts = [
         LayerCounts(
-            source.config, source.data, threshold_results[name], counts, counted.concept_totals,
+            source.config, source.data, counted.with_top_maps(name, threshold_results[name]), counts,
+            counted.concept_totals,
             counted.per_image.of_layer(name), counted.masks.of_layer(name), counted.range_maps[name],
             info.min_iou(name),
             permutation_nulls.get(name), extra_metrics.get(name), collectors[name].moments, work.file(name, "tables"),
@@ -304,7 +306,7 @@ def _layer_results(info: RunInfo, layers: Iterable[LayerCounts]) -> Iterator[Lay
             units=unit_table(data, totals, counts, thresholds),
             lazy_scores=_scores(layer_counts, counts),
             top=top_table(result.image_index, result.max_activation, data),
-            top_maps=result.maps,
+            top_maps=cast(Maps, result.maps),  # to be written, those of a sparse layer need not be an array
             statistics=layer_statistics(layer_counts)
             | activity_tables(counts)
             | activation_tables(result, layer_counts.range_maps, data, layer_counts.config.protocol),
@@ -327,7 +329,7 @@ def _scores(layer_counts: LayerCounts, counts: IoUCounts) -> pl.LazyFrame:
 def _in_memory(layer: LayerResult) -> LayerResult:
     """Read all tables into memory: their files are removed with the work folder."""
     statistics = {name: table.collect().lazy() for name, table in layer.statistics.items()}
-    return replace(layer, lazy_scores=layer.scores.lazy(), statistics=statistics)
+    return replace(layer, lazy_scores=layer.scores.lazy(), statistics=statistics, top_maps=layer.top_maps[:])
 
 
 def _check_fields(layers: Sequence[Layer], config: DissectConfig) -> None:

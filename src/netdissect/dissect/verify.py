@@ -127,7 +127,7 @@ def verify_sample(
                     plan = LayerPlan(traced, network.preprocessing.size, len(data), config)
                     unit = run.layers[layer].top["unit"][table_row]
                     masks.append(
-                        _compare(run.layers[layer], plan, table_row, batch.maps[layer][row - batch.start, unit], data)
+                        _compare(run.layers[layer], plan, table_row, batch.dense(layer)[row - batch.start, unit], data)
                     )
             display("verify", done + 1, len(batches))
     return masks

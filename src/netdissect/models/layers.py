@@ -91,7 +91,9 @@ def _virtual(layer: Layer, network: Network) -> dict[str, Layer]:
                 "Expected a basis of this layer."
             )
     described = replace(layer, type=f"{BASIS_OF}{layer.name}")
-    return {name: replace(described, name=name, units=basis.units) for name, basis in bases.items()}
+    return {
+        name: replace(described, name=name, units=basis.units, sparse=basis.sparse) for name, basis in bases.items()
+    }
 
 
 def read_layer(traced: TracedModule, assumed: Assumed) -> Layer:

@@ -9,6 +9,7 @@ RUN/layers/<name>/statistics/*.parquet   confidence intervals, permutation test,
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,6 +35,7 @@ from netdissect.result.schema import STATISTICS_FOLDER, check_concepts, check_la
 from netdissect.result.statistics_schema import ROW_GROUPS
 
 RUN_FILE = "run.json"
+BLOCK_VALUES = 2**22  # of the maps of a layer, written at a time
 FRAMES = ("thresholds", "units", "top")
 # NumPy evaluates the header of an array as Python text.
 NO_ARRAY = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, TokenError)
@@ -282,7 +285,7 @@ def _save_layer(layer: LayerResult, folder: Path) -> list[Path]:
         "units.csv": escaped_frame(layer.units).write_csv,
         "scores.parquet": layer.lazy_scores.sink_parquet,  # may not fit into memory, nor may per-image counts
         "top.parquet": layer.top.write_parquet,
-        "top_maps.npy": lambda file: np.save(file, layer.top_maps),
+        "top_maps.npy": partial(_write_maps, layer.top_maps),
     }
     for name, table in layer.statistics.items():
         writers[f"{STATISTICS_FOLDER}/{name}.parquet"] = partial(
@@ -292,6 +295,15 @@ def _save_layer(layer: LayerResult, folder: Path) -> list[Path]:
     for name, write in writers.items():
         write_whole(folder / name, write)
     return [folder / name for name in writers]
+
+
+def _write_maps(maps: npt.NDArray[np.float32], file: IO[bytes]) -> None:
+    """Write maps as `numpy.save` does, some units at a time: those of a sparse layer are no array."""
+    shape = maps.shape
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    step = max(1, BLOCK_VALUES // max(1, math.prod(shape[1:])))
+    for first in range(0, len(maps), step):
+        file.write(np.ascontiguousarray(maps[first : first + step], "<f4").data)
 
 
 def digest_of_file(path: Path) -> str:

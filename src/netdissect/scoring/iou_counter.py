@@ -15,6 +15,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.activations.sparse.sparse_maps import SparseMaps
 from netdissect.concepts import ConceptData, Labels, Size
 from netdissect.concepts.label_sets import LabelSetMap
 from netdissect.config import Duplicates, Restriction
@@ -262,6 +263,7 @@ class IoUCounter:
         self._counting = Counting(
             thresholds[threshold_order],
             np.argsort(threshold_order),
+            np.arange(units),
             quantiles if record_images_for is None else record_images_for,
             list_runs_for,
             data.category_of,
@@ -272,14 +274,14 @@ class IoUCounter:
         """Continue from earlier counts."""
         self.counts = counts
 
-    def update_batch(self, maps: npt.ArrayLike, labels: BatchLabels, upsampler: Upsampler) -> BatchMasks:
+    def update_batch(self, maps: npt.ArrayLike | SparseMaps, labels: BatchLabels, upsampler: Upsampler) -> BatchMasks:
         """Count a batch in one compiled call, which releases the interpreter lock.
 
         Parameters
         ----------
         maps
             float32 (B, U, h, w) on the host. Cells more than one away from any cell above the threshold may hold any
-            value below it.
+            value below it. Of sparse maps only those with a cell above the threshold are visited.
         labels
             Labels of the images.
         upsampler
@@ -295,29 +297,48 @@ class IoUCounter:
         ShapeError
             If maps, thresholds, upsampler and label maps do not fit each other.
         """
+        if not isinstance(maps, SparseMaps):
+            maps = np.ascontiguousarray(maps)
+        images, units = len(labels.images), self._counting.thresholds.shape[1]
+        if len(maps.shape) != 4 or maps.shape[:2] != (images, units):
+            raise ShapeError(
+                f"maps are of shape {maps.shape} but there are labels of {counted(images, 'images')} and thresholds of "
+                f"{counted(units, 'units')}. Pass maps of shape ({images}, {units}, height, width)."
+            )
+        if isinstance(maps, SparseMaps):
+            return self._count_sparse(maps, labels, upsampler)
+        return self._count(maps, labels, upsampler, self._counting)
+
+    def _count_sparse(self, maps: SparseMaps, labels: BatchLabels, upsampler: Upsampler) -> BatchMasks:
+        """Count sparse maps image by image, of which different units are active."""
+        thresholds, parts, runs = self._counting.thresholds, list[ImageIntersections](), list[MaskRuns]()
+        for index, image in enumerate(labels.images):
+            units, active = maps.active_maps(index, thresholds[0])
+            counting = self._counting._replace(thresholds=np.ascontiguousarray(thresholds[:, units]), units=units)
+            masks = self._count(active[None], BatchLabels.of([image]), upsampler, counting)
+            parts.append(masks.intersections._replace(image_index=masks.intersections.image_index + index))
+            runs += masks.runs
+        return BatchMasks(ImageIntersections.join(parts), tuple(runs))
+
+    def _count(self, maps: Maps, labels: BatchLabels, upsampler: Upsampler, counting: Counting) -> BatchMasks:
+        """Count maps, float32 (B, U, h, w), of the units that `counting` names."""
         size = labels.arrays.index_map.shape[1:]
         if (upsampler.rows.pixels, upsampler.columns.pixels) != size:
             raise ShapeError(
                 f"the upsampler leads to {upsampler.rows.pixels} x {upsampler.columns.pixels} pixels (height x width) "
                 f"but the label maps are {size[0]} x {size[1]}. Make one for this size with make_upsampler()."
             )
-        maps = np.ascontiguousarray(maps)
-        images, units = len(labels.images), self._counting.thresholds.shape[1]
-        if maps.ndim != 4 or maps.shape[:2] != (images, units):
-            raise ShapeError(
-                f"maps are of shape {maps.shape} but there are labels of {counted(images, 'images')} and thresholds of "
-                f"{counted(units, 'units')}. Pass maps of shape ({images}, {units}, height, width)."
-            )
         firing_map = self.counts.firing_map.reshape(-1, *maps.shape[2:])
         masks, entries, run_masks, runs = count_batch(
             maps,
             np.ascontiguousarray(upsampler.resample(maps)),
-            self._counting,
+            counting,
             UpsamplerArrays.of(upsampler),
             labels.arrays,
             CountArrays(self.counts.intersection, self.counts.activation, firing_map),
         )
-        return BatchMasks(ImageIntersections(*masks, *entries), tuple(MaskRuns.split(run_masks, runs, images, units)))
+        of_images = MaskRuns.split(run_masks, runs, len(labels.images), self._counting.thresholds.shape[1])
+        return BatchMasks(ImageIntersections(*masks, *entries), tuple(of_images))
 
 
 def concept_counts(label_ids: Ints, counts: IoUCounts, category_of: Ints) -> tuple[Ints, Ints]:

@@ -99,7 +99,7 @@ def _count_images(
         _add_image(scratch, image_labels, counting, counts)
         _list_masks(image, scratch, image_labels.label_ids, counting, tables)
         if counts.firing_map.size:
-            _add_firing(maps[image], counting.thresholds[counting.order[0]], counts.firing_map)
+            _add_firing(maps[image], counting.thresholds[counting.order[0]], counting.units, counts.firing_map)
         next_map[0], next_map[1] = image + 1, 0
 
 
@@ -152,7 +152,7 @@ def _count_units(
                 cells[unit], thresholds[:, unit], upsampler, labels.index_map, scratch, mask_pixels[:, unit]
             )
             _add_label_sets(scratch, num_met, labels, label_pixels[:, unit])
-            _add_runs(image, unit, scratch, tables)
+            _add_runs(image, counting.units[unit], scratch, tables)
     next_map[1] = len(cells)
     return True
 
@@ -190,24 +190,25 @@ def _add_image(scratch: Scratch, labels: ImageArrays, counting: Counting, counts
     """Add the masks of one image to the counts."""
     _, label_ids, image_level, categories, _, _ = labels
     mask_pixels, label_pixels, category_of = scratch.mask_pixels, scratch.label_pixels, counting.category_of
+    units = counting.units
     for quantile, row in enumerate(counting.order):
         intersection, activation = counts.intersection[quantile], counts.activation[quantile]
         for unit in range(mask_pixels.shape[1]):
-            pixels, count = mask_pixels[row, unit], label_pixels[row, unit]
+            pixels, count, counted = mask_pixels[row, unit], label_pixels[row, unit], units[unit]
             if pixels == 0:
                 continue
             for label in image_level:
                 count[label] += pixels
             for label in range(len(label_ids)):
-                intersection[unit, label_ids[label]] += count[label]
+                intersection[counted, label_ids[label]] += count[label]
             if counting.restriction == NONE:
                 for category in range(activation.shape[1]):
-                    activation[unit, category] += pixels
+                    activation[counted, category] += pixels
             for category in categories:
                 if counting.restriction == ANNOTATED or (
                     counting.restriction == OVERLAP and _overlaps_category(count, label_ids, category_of, category)
                 ):
-                    activation[unit, category] += pixels
+                    activation[counted, category] += pixels
 
 
 @inlined
@@ -222,7 +223,7 @@ def _overlaps_category(counts: Counts, label_ids: Ints, category_of: Ints, categ
 @inlined
 def _list_masks(image: int, scratch: Scratch, label_ids: Ints, counting: Counting, tables: MaskTables) -> None:
     """List the masks of one image and their entries."""
-    mask_pixels, label_pixels, order = scratch.mask_pixels, scratch.label_pixels, counting.order
+    mask_pixels, label_pixels, order, units = scratch.mask_pixels, scratch.label_pixels, counting.order, counting.units
     masks, entries, mask, entry = tables.masks, tables.entries, tables.used[0], tables.used[1]
     for quantile in range(counting.record_images_for):
         row = order[quantile]
@@ -235,20 +236,20 @@ def _list_masks(image: int, scratch: Scratch, label_ids: Ints, counting: Countin
                 if count:
                     entries[entry, 0], entries[entry, 1] = label_ids[label], count
                     entry += 1
-            masks[mask, 0], masks[mask, 1], masks[mask, 2] = image, quantile, unit
+            masks[mask, 0], masks[mask, 1], masks[mask, 2] = image, quantile, units[unit]
             masks[mask, 3], masks[mask, 4] = mask_pixels[row, unit], entry - begin
             mask += 1
     tables.used[0], tables.used[1] = mask, entry
 
 
 @inlined
-def _add_firing(maps: Maps, thresholds: npt.NDArray[np.float32], firing_map: Ints) -> None:
-    """Add 1 to `firing_map` (U, h, w) where a map, float32 (U, h, w), exceeds the threshold of its unit, (U,)."""
+def _add_firing(maps: Maps, thresholds: npt.NDArray[np.float32], units: Ints, firing_map: Ints) -> None:
+    """Add 1 to the rows `units` (U,) of `firing_map` where a map, float32 (U, h, w), exceeds its threshold, (U,)."""
     for unit in range(len(maps)):
         if any_above(maps[unit], thresholds[unit]):
             for i in range(maps.shape[1]):
                 for j in range(maps.shape[2]):
-                    firing_map[unit, i, j] += maps[unit, i, j] > thresholds[unit]
+                    firing_map[units[unit], i, j] += maps[unit, i, j] > thresholds[unit]
 
 
 @inlined

@@ -56,6 +56,8 @@ class Counting(NamedTuple):
         float32 (Q, U), rising along Q; a pixel is active if its interpolated value is strictly above.
     order
         int64 (Q,): row of `thresholds` of each quantile.
+    units
+        int64 (U,): row of the counts of each unit of the maps.
     record_images_for
         Number of leading quantiles for which the masks of single images are returned.
     list_runs_for
@@ -68,6 +70,7 @@ class Counting(NamedTuple):
 
     thresholds: npt.NDArray[np.float32]
     order: Ints
+    units: Ints
     record_images_for: int
     list_runs_for: int
     category_of: Ints

@@ -155,7 +155,7 @@ class RangePass:
         for number, batch in enumerate(forward(source, starts[done:]), done):
             for layer, store in zip(traced, stores, strict=True):
                 if store.records == number:
-                    store.append(batch.maps[layer.name].cpu().numpy(), np.empty(0, np.float32))
+                    store.append(batch.dense(layer.name).cpu().numpy(), np.empty(0, np.float32))
             self._report(STAGE, batch.start + len(batch.rows), len(self.data))
         return {
             plan.layer.name: RangeMasks(plan, store, np.stack(list(self._bounds(plan, store))))

@@ -254,7 +254,7 @@ def run_shard(
         with WorkDir(task.folder, fingerprint, source.execution.checkpoint_seconds, wait, log) as work:
             write_config(task.run, source)
             own = starts[task.batches.start : task.batches.stop]
-            plan = make_run_plan(source, work, progress)
+            plan = make_run_plan(source, work, progress).dense()
             return _carry_out(TwoPass(source, plan, work, progress, own, source.data.stamp()), task, info)
 
 
@@ -309,7 +309,7 @@ def _count_arrays(
     """Return arrays and files of a counting pass and moments; those whose names begin with `own` are not summed."""
     arrays = add_prefix("concept-totals", vars(counted.concept_totals))
     arrays |= prefix_layers(map(vars, counted.counts.values())) | add_prefix(own, counted.per_image.state())
-    arrays |= {f"range{index}.maps": maps for index, maps in enumerate(counted.range_maps.values())}
+    arrays |= {f"range{index}.maps": maps[:] for index, maps in enumerate(counted.range_maps.values())}
     opened: dict[str, AppendOnlyFile] = dict(counted.per_image.files)
     for index, each in enumerate(moments):
         if each is not None:

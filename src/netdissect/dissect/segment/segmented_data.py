@@ -196,7 +196,7 @@ class SegmentedData:
 
     def _segmented(self, batch: Activations, labels: Iterator[ImageLabels]) -> SegmentedBlock:
         """Segment one batch: write its label maps, and count."""
-        maps = batch.maps[self.composer.layer].cpu().numpy()
+        maps = batch.dense(self.composer.layer).cpu().numpy()
         images, segments = list(islice(labels, len(batch.rows))), []
         for index, image in zip(batch.rows.tolist(), images, strict=True):
             active = self.composer.active(maps[index - batch.start], image.size)

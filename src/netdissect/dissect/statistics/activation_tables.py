@@ -1,20 +1,26 @@
 """The tables ``activation_range`` and ``image_maxima`` of one layer; see `netdissect.result.statistics_schema`."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from netdissect.activations.activation_range import IMAGES_OF_BAND, PERCENTILES, needed_cells
 from netdissect.activations.image_values import sample_images
+from netdissect.activations.sparse.unit_maps import UnitMaps
 from netdissect.concepts import ConceptData
 from netdissect.config import Protocol
 from netdissect.dissect.layer_state import Maps, ThresholdResult
 from netdissect.result.statistics_schema import ACTIVATION_RANGE, IMAGE_MAXIMA, complete
 from netdissect.result.tables import top_table
 
+BLOCK_VALUES = 2**22
+"""Values of maps from which the table is made at a time."""
+
 
 def activation_tables(
-    result: ThresholdResult, range_maps: Maps, data: ConceptData, protocol: Protocol
+    result: ThresholdResult, range_maps: Maps | UnitMaps, data: ConceptData, protocol: Protocol
 ) -> dict[str, pl.LazyFrame]:
     """Make both tables.
 
@@ -29,17 +35,22 @@ def activation_tables(
     """
     # Pillow's filter reaches further than the neighbors: there the activation cache keeps all cells.
     all_cells = protocol.anchor == "half-pixel-pillow"
-    lowest = result.thresholds.min(axis=0)
-    needed = np.ones(range_maps.shape, bool) if all_cells else needed_cells(range_maps, lowest)
-    images = top_table(result.range_index, result.range_maxima, data)
+    lowest, step = result.thresholds.min(axis=0), max(1, BLOCK_VALUES // max(1, math.prod(range_maps.shape[1:])))
+    parts = []
+    for first in range(0, len(range_maps), step):
+        part = slice(first, first + step)
+        maps = range_maps[part]
+        needed = np.ones(maps.shape, bool) if all_cells else needed_cells(maps, lowest[part])
+        images = top_table(result.range_index[part], result.range_maxima[part], data)
+        parts.append(_activation_range(images, maps, needed).with_columns(pl.col("unit") + first))
     return {
-        "activation_range": _activation_range(images, range_maps, needed).lazy(),
+        "activation_range": pl.concat(parts).lazy(),
         "image_maxima": _image_maxima(result.image_maxima, len(data)).lazy(),
     }
 
 
 def _activation_range(images: pl.DataFrame, maps: Maps, needed: npt.NDArray[np.bool_]) -> pl.DataFrame:
-    """Add percentiles, and the cells of the maps on which masks depend, to a table of images."""
+    """Add percentiles, and the cells of the maps on which masks depend, to a table of images of some units."""
     band = pl.col("rank") // IMAGES_OF_BAND
     images = images.with_columns(
         band.replace_strict(dict(enumerate(PERCENTILES)), default=None, return_dtype=pl.Float64).alias("percentile"),

@@ -130,7 +130,7 @@ def measure_extra_metrics(
 
     labels = two_pass.label_reader.read(range(done * two_pass.starts.step, len(data)))
     for batch in two_pass.replay_all("extra metrics", collectors, done):
-        maps = {name: values.cpu().numpy() for name, values in batch.maps.items()}
+        maps = {name: batch.dense(name).cpu().numpy() for name in batch.maps}
         if not layers:
             layers = {
                 name: _empty_metrics(two_pass, maps[name], name, threshold_results[name], counted, images)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.activations.sparse.unit_maps import UnitMaps
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import DissectConfig, StatisticsConfig, nearby_quantiles
 from netdissect.dissect.layer_state import ThresholdResult
@@ -72,7 +73,7 @@ class LayerCounts:
     concept_totals: ConceptTotals
     per_image: LayerImages
     masks: LayerMasks
-    range_maps: npt.NDArray[np.float32]
+    range_maps: npt.NDArray[np.float32] | UnitMaps
     min_iou: float
     permutation_null: PermutationNull | None
     extra_metrics: ExtraMetrics | None

@@ -83,6 +83,6 @@ def sample_cells(network: Network, data: ConceptData, layer: str, sample: CellSa
     rows: list[Cells] = []
     starts = batch_starts(len(part), config.images_per_batch)
     for batch in forward(DissectionInputs.of(network, part, layers, config, Execution()), starts):
-        maps = batch.maps[layer].flatten(2).transpose(1, 2).cpu().numpy()
+        maps = batch.dense(layer).flatten(2).transpose(1, 2).cpu().numpy()
         rows += [image[rng.permutation(len(image))[:share]] for image in maps]
     return np.concatenate(rows)

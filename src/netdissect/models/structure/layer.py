@@ -32,6 +32,8 @@ class Layer:
         Why its layout is not known.
     passes_through
         Whether its output is its input, as that of Identity and Dropout is in evaluation mode.
+    sparse
+        Whether it is virtual and its units are mostly zero and never negative.
     """
 
     name: str
@@ -43,3 +45,4 @@ class Layer:
     field_source: LayoutSource | None = None
     reason: str | None = None
     passes_through: bool = False
+    sparse: bool = False

@@ -1,0 +1,1 @@
+"""Activation maps of which only the active cells are kept, as those of the latents of a sparse autoencoder."""

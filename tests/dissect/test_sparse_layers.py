@@ -1,0 +1,141 @@
+"""Layers of which only active cells are kept: whole runs give what the same layers give with all their cells."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+import run_asserts
+import strategies
+from netdissect import dissect, dissect_shard, merge_shards
+from netdissect.config import ProtocolName
+from netdissect.errors import ActivationError
+from netdissect.models import Network
+from netdissect.result import Result, load_result
+from networks import COVERAGE, SIDE, Spoiled, build, images
+
+pytestmark = pytest.mark.usefixtures("tight")
+
+LATENTS, ACTIVE = 20, 3
+LAYERS = ("wide_relu", "wide_relu@sae", "fc@sae")
+
+
+@dataclass(frozen=True, eq=False)
+class TopKBasis:
+    """The largest positive products of a cell with random directions, some of which no cell ever reaches."""
+
+    kind: ClassVar[str] = "test"
+
+    source: str
+    matrix: Tensor
+    sparse: bool
+    shift: float = 0.0
+
+    @property
+    def inputs(self) -> int:
+        """Units of the layer."""
+        return self.matrix.shape[1]
+
+    @property
+    def units(self) -> int:
+        """Units of the basis."""
+        return len(self.matrix)
+
+    def encode(self, cells: Tensor) -> Tensor:
+        """Return all codes."""
+        values = cells @ self.matrix.T
+        largest = values.topk(ACTIVE, dim=1).indices
+        codes = torch.zeros_like(values).scatter(1, largest, values.gather(1, largest))
+        return codes.clamp(min=0) - self.shift * (codes > 0)
+
+    def encode_sparse(self, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the codes that are not 0."""
+        codes = self.encode(cells)
+        cell, unit = codes.nonzero(as_tuple=True)
+        return cell, unit, codes[cell, unit]
+
+    def decode(self, _codes: Tensor) -> Tensor | None:
+        """There is no inverse."""
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what the digest is made of."""
+        return {"matrix": self.matrix}
+
+
+def network(*, sparse: bool, shift: float = 0.0, **changes: Any) -> Network:
+    """Make a network in which three layers have latents, the last five of which are dead."""
+    plain, rng = build(**changes), torch.Generator().manual_seed(0)
+    bases = {}
+    for layer, units in (("wide_relu", 4), ("deep_relu", 5), ("fc", 3)):
+        matrix = torch.randn(LATENTS, units, generator=rng)
+        matrix[-5:] = 0
+        bases[f"{layer}@sae"] = TopKBasis(layer, matrix, sparse, shift)
+    return replace(plain, bases=bases)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "broden"
+    return strategies.write_broden(root, images(13, sizes=((12, 12), (6, 8))), COVERAGE, image=(SIDE, SIDE))
+
+
+def run(data: Path, *, sparse: bool, **options: Any) -> Result:
+    chosen = {"layers": LAYERS, "quantile": 0.05, "batch_size": 4, "top_images": 6, "permutations": 3}
+    return dissect(network(sparse=sparse), data, **chosen | {"bootstrap": 20} | options)
+
+
+EVERYTHING = {"holdout": 0.5, "sensitivity": (0.02,), "keep_masks": True, "moments": True, "extra_metrics": True}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options"),
+    [("paper", EVERYTHING), ("pnas2020", {"activation_cache": "none"}), ("lite", {"memory_mb": 1, "bootstrap": 0})],
+)
+def test_a_sparse_layer_gives_every_table_of_the_same_layer_with_all_cells(
+    data: Path, protocol: ProtocolName, options: dict[str, Any]
+) -> None:
+    found, expected = (run(data, sparse=sparse, protocol=protocol, **options) for sparse in (True, False))
+    run_asserts.assert_same_run(found, expected)
+
+
+class InterruptedRunError(Exception):
+    """The run was stopped."""
+
+
+@pytest.mark.parametrize(("stage", "removed"), [("thresholds", False), ("counting", False), ("counting", True)])
+def test_an_interrupted_sparse_run_continues(data: Path, tmp_path: Path, stage: str, removed: bool) -> None:
+    def stop(now: str, done: int, _total: int | None) -> None:
+        if now == stage and done >= 8:
+            raise InterruptedRunError("here")
+
+    options: dict[str, Any] = {"permutations": 0, "bootstrap": 0, "layers": LAYERS[1], "out": tmp_path / "run"}
+    with pytest.raises(InterruptedRunError, match="here"):
+        run(data, sparse=True, progress=stop, checkpoint_seconds=0, **options)
+    if removed:
+        (tmp_path / "run/work/wide_relu%40sae.bin").unlink()
+    finished = run(data, sparse=True, **options)
+    run_asserts.assert_same_run(finished, run(data, sparse=True, **options | {"out": None}))
+
+
+def test_shards_of_a_sparse_layer_are_dissected_with_all_cells(data: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"layers": LAYERS[1], "quantile": 0.05, "batch_size": 4, "permutations": 0}
+    for _ in range(2):
+        for shard in ("1/2", "2/2"):
+            dissect_shard(network(sparse=True), data, shard=shard, out=tmp_path / "run", **options)
+        merge_shards(tmp_path / "run")
+    run_asserts.assert_same_run(load_result(tmp_path / "run"), dissect(network(sparse=True), data, **options))
+
+
+def test_a_layer_that_is_not_finite_is_refused_though_no_code_is_kept_of_its_cells(data: Path) -> None:
+    spoiled = network(sparse=True, head=Spoiled(float("nan"), 2, lambda maps: maps.sum(dim=(1, 2, 3)) < 1e9))
+    with pytest.raises(ActivationError, match=r"layer 'deep_relu@sae' gives NaN or infinity, first in unit 0 on 0.png"):
+        dissect(spoiled, data, layers="deep_relu@sae", layout_check=False)
+
+
+def test_a_basis_that_says_it_is_sparse_but_gives_negative_codes_is_refused(data: Path) -> None:
+    with pytest.raises(ActivationError, match=r"gives -\d[\d.e+-]* for its unit \d+. Expected codes of 0 or more"):
+        dissect(network(sparse=True, shift=1e3), data, layers="wide_relu@sae", layout_check=False)
