@@ -2,13 +2,20 @@
 
 import csv
 import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import uvicorn
+from fastapi import FastAPI
 from PIL import Image
 
 import strategies
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
+from netdissect.explorer import guarded
+from netdissect.explorer.server import _bind
 from netdissect.models import Network
 from netdissect.result import Result
 
@@ -35,6 +42,18 @@ class Pair:
     def given(self) -> dict[str, Network]:
         """The networks as `serve` takes them."""
         return {folder.name: network for folder, network in zip(self.folders, self.networks, strict=True)}
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Run a real server of an explorer, and yield its address."""
+    server = uvicorn.Server(uvicorn.Config(guarded(app), log_config=None, lifespan="on"))
+    with _bind("127.0.0.1", 0) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
 
 
 def image_bytes(size: tuple[int, int] = (40, 30), kind: str = "PNG", **options: object) -> bytes:

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page
 from starlette.testclient import TestClient
 
+import netdissect
 import networks
 import run_asserts
 import strategies
@@ -16,6 +18,11 @@ from netdissect.experiments import Snapshot
 from netdissect.experiments.result_files import save_experiment_result
 from netdissect.experiments.training_dynamics.experiment import TrainingDynamicsConfig, training_dynamics
 from netdissect.explorer import create_app, guarded
+from netdissect.segmenters import load_segmenter
+from netdissect.segmenters.sample_dataset import SampleOptions, segment_samples
+from netdissect.training import save_generator
+from netdissect.training.generators.scene_generator import SceneGenerator
+from scene_generators import PAINT, tiny_generator
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +59,32 @@ def client(pair: Pair, tmp_path: Path) -> Iterator[TestClient]:
 def image() -> bytes:
     """Bytes of a PNG file of 40 x 30 pixels."""
     return image_bytes()
+
+
+@pytest.fixture
+def page(browser: Browser, home: str) -> Iterator[Page]:
+    """Open an empty page that fails the test on any console message, error, dialog or request to elsewhere."""
+    page = browser.new_page(base_url=home, viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(20_000)
+    trouble: list[str] = []
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("request", lambda each: trouble.extend([each.url] * (not each.url.startswith((home, "data:")))))
+    page.on("dialog", lambda dialog: trouble.append(dialog.message))
+    yield page
+    page.close()
+    assert trouble == []
+
+
+@pytest.fixture(scope="session")
+def generator_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run of a tiny scene generator on 12 of its samples."""
+    folder, generator = tmp_path_factory.mktemp("explored"), tiny_generator()
+    assert isinstance(generator.module, SceneGenerator)
+    path = save_generator(generator.module, folder / "scenes.safetensors")
+    segment_samples(generator, load_segmenter(PAINT), folder / "samples", SampleOptions(samples=12), progress=False)
+    netdissect.dissect(
+        netdissect.load_network(str(path)), folder / "samples", layers="layer1", quantile=0.02, bootstrap=0,
+        permutations=0, progress=False, out=folder / "run",
+    )  # fmt: skip
+    return folder / "run"

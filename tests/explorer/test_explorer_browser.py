@@ -4,20 +4,17 @@ import csv
 import itertools
 import json
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
 import copy_menu
 import screenshots
-from explorer_client import HOSTILE, Pair, image_bytes
-from netdissect.explorer import create_app, guarded
-from netdissect.explorer.server import _bind
+from explorer_client import HOSTILE, Pair, image_bytes, serving
+from netdissect.explorer import create_app
 
 pytestmark = pytest.mark.browser
 
@@ -39,29 +36,8 @@ PAGES = (
 @pytest.fixture(scope="module")
 def home(pair: Pair, training: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ratings = tmp_path_factory.mktemp("ratings") / "ratings.sqlite"
-    app = guarded(create_app(pair.folders, network=pair.given, ratings=ratings, training=training))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
-    with _bind("127.0.0.1", 0) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
-
-
-@pytest.fixture
-def page(browser: Browser, home: str) -> Iterator[Page]:
-    """Open an empty page that fails the test on any console message, error, dialog or request to elsewhere."""
-    page = browser.new_page(base_url=home, viewport={"width": 1440, "height": 900})
-    page.set_default_timeout(20_000)
-    trouble: list[str] = []
-    page.on("console", lambda message: trouble.append(message.text))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("request", lambda each: trouble.extend([each.url] * (not each.url.startswith((home, "data:")))))
-    page.on("dialog", lambda dialog: trouble.append(dialog.message))
-    yield page
-    page.close()
-    assert trouble == []
+    with serving(create_app(pair.folders, network=pair.given, ratings=ratings, training=training)) as address:
+        yield address
 
 
 def outlines(page: Page) -> list[str]:

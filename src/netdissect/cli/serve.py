@@ -1,6 +1,6 @@
 """`netdissect serve`: the explorer of finished runs in a browser."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +32,17 @@ def serve(
             help=(
                 "Network of a run that cannot load it again, such as python:my_module:build or NETWORK@FILE; of "
                 "several runs RUN=NETWORK, repeated. It is compared with the run."
+            ),
+        ),
+    ] = None,
+    segmenter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--segmenter",
+            metavar="[RUN=]SPEC",
+            help=(
+                "Segmenter that measures concepts in changed samples of a generator; of several runs RUN=SPEC, "
+                "repeated. Default: the one that labeled the samples, unless it is python: code."
             ),
         ),
     ] = None,
@@ -70,8 +81,10 @@ def serve(
     shown = runs or _snapshots(training or ())
     source = None if embeddings is None else _source(embeddings)
     netdissect.serve(
-        shown, data_root=data_root, network=_networks(shown, network or ()), ratings=ratings, training=training or (),
-        labels=labels, embeddings=source,
+        shown, data_root=data_root,
+        network={run: netdissect.training.open_network(spec) for run, spec in _by_run("network", shown, network)},
+        segmenter={run: netdissect.load_segmenter(spec) for run, spec in _by_run("segmenter", shown, segmenter)},
+        ratings=ratings, training=training or (), labels=labels, embeddings=source,
         host=host, port=port, public=public, allow_hosts=allow_host or (), open_browser=open_browser,
     )  # fmt: skip
 
@@ -93,17 +106,17 @@ def _snapshots(trainings: Sequence[Path]) -> list[Path]:
     return runs
 
 
-def _networks(runs: Sequence[Path], texts: Sequence[str]) -> "dict[str, netdissect.Network]":
-    """Load the networks that were typed, by the run folders as they were typed."""
-    texts_by_run: dict[Path, str] = {}
-    for text in texts:
+def _by_run(option: str, runs: Sequence[Path], texts: Sequence[str] | None) -> Iterator[tuple[str, str]]:
+    """Yield the run folders, as they were typed, with the specification that an option has for each."""
+    done: set[Path] = set()
+    for text in texts or ():
         name, separator, spec = text.partition("=")
         named = [run for run in runs if separator and name in (str(run), run.resolve().name)]
         run, spec = (named[0], spec) if len(named) == 1 else (runs[0], text)
-        if (len(runs) > 1 and len(named) != 1) or run in texts_by_run:
+        if (len(runs) > 1 and len(named) != 1) or run in done:
             raise ConfigError(
-                f"--network {text!r} does not say of which run it is. Expected one network for a single run; of "
-                f"several RUN=NETWORK with RUN among {', '.join(map(str, runs))}, each once."
+                f"--{option} {text!r} does not say of which run it is. Expected one {option} for a single run; of "
+                f"several RUN={option.upper()} with RUN among {', '.join(map(str, runs))}, each once."
             )
-        texts_by_run[run] = spec
-    return {str(run): netdissect.training.open_network(spec) for run, spec in texts_by_run.items()}
+        done.add(run)
+        yield str(run), spec

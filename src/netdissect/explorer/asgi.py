@@ -18,12 +18,13 @@ from netdissect.explorer.freshness import FreshnessCheck
 from netdissect.explorer.html_pages import problem_page
 from netdissect.explorer.inference import InferenceWorker
 from netdissect.explorer.live_report import LiveReport
+from netdissect.explorer.networks.changed_samples import SampleChanger
 from netdissect.explorer.networks.class_scores import AblationWorker
 from netdissect.explorer.networks.run_network import network_for
 from netdissect.explorer.ratings import Ratings
 from netdissect.explorer.routes import comparison, image_queries, rating_sessions, run_pages
 from netdissect.explorer.routes.explorer_state import Explorer, error_responses
-from netdissect.explorer.run_registry import GivenNetwork, OpenRun, RunRegistry
+from netdissect.explorer.run_registry import GivenNetwork, GivenSegmenter, OpenRun, RunRegistry
 from netdissect.explorer.security import LOOPBACK_NAMES, Guard
 from netdissect.explorer.thumbnails import Thumbnails
 from netdissect.explorer.unit_words import UnitWords
@@ -39,6 +40,7 @@ def create_app(
     *,
     data_root: str | Path | None = None,
     network: GivenNetwork | None = None,
+    segmenter: GivenSegmenter | None = None,
     ratings: str | Path | None = None,
     training: Trainings = (),
     labels: str | Path | None = None,
@@ -55,6 +57,9 @@ def create_app(
     network
         The network of a single run that cannot be loaded again, or its module; of several runs by their names.
         Compared with the run: by its digest, or else by the sizes of its layers and its activations on some images.
+    segmenter
+        That of the samples of a single run of a generator, or of several by their names: it measures the areas of
+        concepts before and after a change. None: the one that the samples record, unless it is Python code.
     ratings
         SQLite file in which ratings are kept; None: the rating page is off.
     training
@@ -70,7 +75,7 @@ def create_app(
     fastapi.FastAPI
         Not guarded against foreign hosts and origins: see `netdissect.explorer.security.Guard`.
     """
-    registry, worker = RunRegistry.open(runs, data_root, network), InferenceWorker()
+    registry, worker = RunRegistry.open(runs, data_root, network, segmenter), InferenceWorker()
     for run in registry:
         if run.network is not None:
             run.network = network_for(run)
@@ -82,6 +87,7 @@ def create_app(
         registry,
         worker,
         AblationWorker(worker),
+        SampleChanger(worker),
         Thumbnails(),
         LiveReport(registry, trainings, rating=ratings is not None),
         ratings_file,

@@ -24,7 +24,8 @@ from starlette.staticfiles import StaticFiles
 
 from netdissect.errors import RequestError
 from netdissect.explorer.queries.ablations import ablation, best_classes
-from netdissect.explorer.queries.requests import AblationRequest, ImageQuery, LayerPageQuery, MatchQuery
+from netdissect.explorer.queries.requests import AblationRequest, EditRequest, ImageQuery, LayerPageQuery, MatchQuery
+from netdissect.explorer.queries.sample_changes import edited_sample
 from netdissect.explorer.routes.explorer_state import (
     DataNumber,
     ExplorerPart,
@@ -63,10 +64,11 @@ def install(app: FastAPI) -> None:
         ("/about", about_page),
     ):
         app.add_api_route(path, page, include_in_schema=False, response_class=HTMLResponse)
-    app.add_api_route(
-        "/image/{run}/{id}/ablation", ablation_answer, methods=["POST"], include_in_schema=False,
-        response_class=HTMLResponse,
-    )  # fmt: skip
+    for action, answer in (("ablation", ablation_answer), ("edit", edit_answer)):
+        app.add_api_route(
+            f"/image/{{run}}/{{id}}/{action}", answer, methods=["POST"], include_in_schema=False,
+            response_class=HTMLResponse,
+        )  # fmt: skip
     for path, file in (
         (f"/{urls.STYLE}", style_file),
         (f"/{urls.SCRIPT}", script_file),
@@ -165,6 +167,13 @@ async def ablation_answer(
     image = explorer.worker.get(run, image_id)
     answer = await explorer.worker.run(lambda: ablation(run, image, request, explorer.ablations))
     return HTMLResponse(explorer.report.render("image_classes.html.j2", "image", answer=answer, **best_classes(answer)))
+
+
+async def edit_answer(run: Run, image_id: ImageId, request: EditRequest, explorer: ExplorerPart) -> HTMLResponse:
+    """Return a sample of a generator without and with a change of units."""
+    image = explorer.worker.get(run, image_id)
+    answer = await explorer.worker.run(lambda: edited_sample(run, image, request, explorer.changer))
+    return HTMLResponse(explorer.report.render("sample_change.html.j2", "image", answer=answer))
 
 
 def about_page(request: Request, explorer: ExplorerPart) -> HTMLResponse:

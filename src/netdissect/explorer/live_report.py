@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import RLock
 
+import polars as pl
 from markupsafe import Markup
 
 from netdissect.errors import RequestError
@@ -18,7 +19,7 @@ from netdissect.explorer.networks.run_network import unavailable_reason
 from netdissect.explorer.queries.image_details import image_detail
 from netdissect.explorer.queries.requests import ImageQuery, LayerPageQuery, MatchQuery
 from netdissect.explorer.queries.segmentations import segmentation_detail
-from netdissect.explorer.queries.unit_details import check_unit, select_units, shown_level, unit_words
+from netdissect.explorer.queries.unit_details import check_unit, labeled_units, select_units, shown_level, unit_words
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
 from netdissect.plots.example_images import read_labels
 from netdissect.report.drawing.concept_scripts import concept_script
@@ -192,6 +193,7 @@ class LiveReport:
             return self.pages.render(
                 "image_answer.html.j2", "image", detail=detail, segmentation=segmentation, slider=slider,
                 layer=self._views[run.numbered.index].layers[query.layer], limit=level.min_iou, classifier=classifier,
+                generator=run.result.info.network.generator, detected=_detected(run, query.layer, level),
             )  # fmt: skip
 
     def training(self) -> str:
@@ -260,3 +262,9 @@ class LiveReport:
                     del self._cache[next(iter(self._cache))]
                 self._cache[key] = page
             return self._cache[key]
+
+
+def _detected(run: OpenRun, index: int, level: Level) -> dict[str, int]:
+    """Return the concepts that units of a layer detect, with the number of their detectors."""
+    units = labeled_units(run, run.layer(index), level.quantile, None).filter(pl.col("state") == "detector")
+    return {str(concept): len(part) for (concept,), part in units.group_by("label", maintain_order=True)}

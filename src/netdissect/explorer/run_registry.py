@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 import torch
@@ -21,9 +21,13 @@ from netdissect.models import Network
 from netdissect.plots.example_images import image_folder
 from netdissect.report.layer_tables import NumberedRun, number_runs
 from netdissect.result import LayerResult, Result, load_result
+from netdissect.segmenters import Segmenter
 
+T = TypeVar("T")
 GivenNetwork = Mapping[str, Network | torch.nn.Module] | Network | torch.nn.Module
 """The network or module of a single run, or those of several by the names of their runs."""
+GivenSegmenter = Mapping[str, Segmenter] | Segmenter
+"""The segmenter of a single run of a generator, or those of several by the names of their runs."""
 
 
 @dataclass(eq=False)
@@ -44,6 +48,8 @@ class OpenRun:
         The run folder as the user named it; None: the result is in memory.
     words
         Words of its units from a label file, and the search by any word.
+    segmenter
+        Of a run of a generator, given by the user; None: loaded as its samples record it.
     """
 
     numbered: NumberedRun
@@ -52,6 +58,7 @@ class OpenRun:
     network: Network | torch.nn.Module | None = None
     folder: Path | None = None
     words: UnitWords = NO_WORDS
+    segmenter: Segmenter | None = None
 
     def __post_init__(self) -> None:
         self._lock = Lock()
@@ -129,6 +136,7 @@ class RunRegistry:
         runs: Sequence[str | Path | Result] | str | Path | Result,
         data_root: str | Path | None = None,
         network: GivenNetwork | None = None,
+        segmenter: GivenSegmenter | None = None,
     ) -> "RunRegistry":
         """Read runs.
 
@@ -141,33 +149,37 @@ class RunRegistry:
         network
             The network of a single run, or its module. Of several: by the path of the run folder as given, the run's
             name or its id.
+        segmenter
+            The same of segmenters.
 
         Raises
         ------
         ResultError
             If a folder holds no finished run.
         ConfigError
-            If `runs` is empty, a key of `network` names no run, or one network is given for several runs.
+            If `runs` is empty, a key of `network` or `segmenter` names no run, or one is given for several runs.
         """
         if not runs:
             raise ConfigError("no run was given. Expected folders written by 'netdissect run'.")
         named: Any = runs
         several: tuple[str | Path | Result, ...] = one_or_more(named)
-        unused = _by_name(network, several)
+        networks: dict[str, Network | torch.nn.Module] = _by_name(network, several, "network")
+        segmenters = _by_name(segmenter, several, "segmenter")
         results = [run if isinstance(run, Result) else load_result(run) for run in several]
         names = [run.info.network.name if isinstance(run, Result) else Path(run).resolve().name for run in several]
         opened: list[OpenRun] = []
         for run, name, numbered in zip(several, names, number_runs(results, names, data_root), strict=True):
             run_id = _unique(_slug(name), [each.id for each in opened])
-            keys = [key for key in (_name_of(run), name, run_id) if key in unused]
-            given = unused.pop(keys[0]) if keys else None
+            keys = _name_of(run), name, run_id
             folder = None if isinstance(run, Result) else Path(run)
-            opened.append(OpenRun(numbered, run_id, name, given, folder))
-        if unused:
-            raise ConfigError(
-                f"networks were given for {', '.join(map(repr, unused))}, which are not runs of this explorer. "
-                f"Expected names among {', '.join(each.name for each in opened)}."
-            )
+            opened.append(OpenRun(numbered, run_id, name, _take(networks, keys), folder))
+            opened[-1].segmenter = _take(segmenters, keys)
+        for what, unused in (("networks", networks), ("segmenters", segmenters)):
+            if unused:
+                raise ConfigError(
+                    f"{what} were given for {', '.join(map(repr, unused))}, which are not runs of this explorer. "
+                    f"Expected names among {', '.join(each.name for each in opened)}."
+                )
         return cls(opened)
 
     def __iter__(self) -> Iterator[OpenRun]:
@@ -183,15 +195,22 @@ def _name_of(run: str | Path | Result) -> str:
     return run.info.network.name if isinstance(run, Result) else str(run)
 
 
-def _by_name(network: GivenNetwork | None, runs: Sequence[str | Path | Result]) -> dict[str, Network | torch.nn.Module]:
-    if not isinstance(network, (Network, torch.nn.Module)):
-        return dict(network or {})
+def _by_name(given: Mapping[str, T] | T | None, runs: Sequence[str | Path | Result], what: str) -> dict[str, T]:
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        return dict(given)
     if len(runs) > 1:
         raise ConfigError(
-            f"one network was given for {len(runs)} runs. Expected network={{'{_name_of(runs[0])}': network}}, which "
+            f"one {what} was given for {len(runs)} runs. Expected {what}={{'{_name_of(runs[0])}': {what}}}, which "
             "says whose it is."
         )
-    return {_name_of(runs[0]): network}
+    return {_name_of(runs[0]): given}
+
+
+def _take(given: dict[str, T], keys: Sequence[str]) -> T | None:
+    """Remove and return what was given under one of some names; None: nothing was."""
+    return next((given.pop(key) for key in keys if key in given), None)
 
 
 def _slug(name: str) -> str:

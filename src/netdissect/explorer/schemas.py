@@ -56,12 +56,14 @@ class RunSummary(Response):
     network: str
     data: str = Field(description="Name of the data set's folder.")
     images: int
+    data_index: int = Field(description="Index of the data set, as in /images/INDEX/5.webp.")
     concepts: int
     categories: tuple[str, ...]
     colors: dict[str, str] = Field(description="Color of each category, #RRGGBB.")
     quantiles: tuple[float, ...]
     created: str
     layers: tuple[LayerSummary, ...]
+    samples: bool = Field(description="Whether it is a run of a generator, whose images are its own samples.")
     inference_unavailable: str | None = Field(description="Why the network cannot be run on images; null: it can.")
 
 

@@ -14,7 +14,7 @@ from netdissect.config import one_or_more
 from netdissect.errors import ConfigError
 from netdissect.evaluation.open_vocabulary.embedding_source import Embeddings, EmbeddingSource
 from netdissect.explorer.asgi import create_app, guarded
-from netdissect.explorer.run_registry import GivenNetwork
+from netdissect.explorer.run_registry import GivenNetwork, GivenSegmenter
 from netdissect.explorer.security import is_loopback
 from netdissect.report.views.training_views import Trainings
 from netdissect.result import Result
@@ -32,6 +32,7 @@ def serve(
     *,
     data_root: str | Path | None = None,
     network: GivenNetwork | None = None,
+    segmenter: GivenSegmenter | None = None,
     ratings: str | Path | None = None,
     training: Trainings = (),
     labels: str | Path | None = None,
@@ -46,7 +47,7 @@ def serve(
 
     Parameters
     ----------
-    runs, data_root, network, ratings, training, labels, embeddings
+    runs, data_root, network, segmenter, ratings, training, labels, embeddings
         See `netdissect.explorer.create_app`.
     host
         Address to listen at.
@@ -70,8 +71,8 @@ def serve(
     """
     _check_host(host, public)
     app = create_app(
-        runs, data_root=data_root, network=network, ratings=ratings, training=training, labels=labels,
-        embeddings=embeddings,
+        runs, data_root=data_root, network=network, segmenter=segmenter, ratings=ratings, training=training,
+        labels=labels, embeddings=embeddings,
     )  # fmt: skip
     hosts = [host, *one_or_more(allow_hosts), *([socket.gethostname()] if host in WILDCARDS else [])]
     config = uvicorn.Config(

@@ -45,6 +45,7 @@ class NetworkInfo(_Info):
     std: tuple[float, ...]
     interpolation: Interpolation = Field("bilinear", description="Filter with which images were resized to the input.")
     source: NetworkSource | None = Field(None, description="Source to load it from; None: made in Python.")
+    generator: bool = Field(False, description="Whether it draws images from latents, and takes none.")
 
 
 class DataInfo(_Info):

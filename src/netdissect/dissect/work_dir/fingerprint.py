@@ -46,6 +46,7 @@ def network_info(network: Network) -> NetworkInfo:
         std=preprocessing.std,
         interpolation=preprocessing.interpolation,
         source=network.source,
+        generator=network.draws,
     )
 
 

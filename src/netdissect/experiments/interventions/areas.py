@@ -172,10 +172,18 @@ class AreaMeter:
             yield slice(start, min(start + self.batch_size, len(self.samples)))
 
     def _areas(self, output: object) -> Floats:
-        maps = self.label_maps(output)
-        counts = np.stack([_counts(channels, len(self.segmenter.labels)) for channels in maps])
-        shares: Floats = counts / (maps.shape[2] * maps.shape[3])
-        return shares
+        return _shares(self.label_maps(output), self.segmenter)
+
+
+def concept_areas(segmenter: Segmenter, images: npt.NDArray[np.uint8]) -> Floats:
+    """Return the share of each image that each concept fills, float64 (B, C), of images uint8 (B, H, W, 3)."""
+    return _shares(segmenter.segment(images), segmenter)
+
+
+def _shares(maps: LabelMaps, segmenter: Segmenter) -> Floats:
+    """Return the share of each label map, int32 (B, L, H, W), that has each label, float64 (B, C)."""
+    counts = np.stack([_counts(channels, len(segmenter.labels)) for channels in maps])
+    return np.asarray(counts / (maps.shape[2] * maps.shape[3]))
 
 
 def _counts(channels: npt.NDArray[np.int32], labels: int) -> Floats:

@@ -22,6 +22,7 @@ from netdissect.models import Generator
 from netdissect.progress import ShowProgress, shown
 from netdissect.result import Result, load_result
 from netdissect.segmenters import Segmenter, load_segmenter
+from netdissect.segmenters.recorded_segmenter import load_recorded
 
 CHECKPOINT_SECONDS = 20.0
 
@@ -106,12 +107,4 @@ def _segmenter(data: ConceptData, given: Segmenter | str | None, *, trust: bool)
         return given
     if isinstance(given, str):
         return load_segmenter(given)
-    masks = read_machine_masks(data.root)
-    if masks is None:
-        raise ConfigError(f"{data.root} does not say which segmenter labeled it. Expected it: --segmenter SPEC.")
-    if masks.segmenter.startswith("python:") and not trust:
-        raise ConfigError(
-            f"the segmenter of {data.root} is {masks.segmenter}, and code that a file of others names is not run. If "
-            "you trust it, name it yourself (--segmenter), or use --trust-network."
-        )
-    return load_segmenter(masks.segmenter)
+    return load_recorded(read_machine_masks(data.root), str(data.root), trust=trust)

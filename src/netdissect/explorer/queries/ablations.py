@@ -9,7 +9,7 @@ from netdissect.explorer.inference import ProcessedImage
 from netdissect.explorer.networks.class_scores import AblationWorker
 from netdissect.explorer.queries.image_details import processed_image
 from netdissect.explorer.queries.image_schemas import AblationResponse, ClassScore
-from netdissect.explorer.queries.requests import AblationRequest
+from netdissect.explorer.queries.requests import AblationRequest, ChosenUnits
 from netdissect.explorer.queries.unit_details import check_unit, labeled_units, nearest_quantile
 from netdissect.explorer.run_registry import OpenRun
 
@@ -24,7 +24,7 @@ def ablation(run: OpenRun, image: ProcessedImage, request: AblationRequest, work
     NetworkError
         If the network is no classifier.
     """
-    layer, units = run.layer(request.layer), ablated_units(run, request)
+    layer, units = run.layer(request.layer), chosen_units(run, request)
     before, after = worker.scores(run, layer.info, image.network_input, units)
     names = worker.names(run, len(before))
     probabilities = [softmax(scores.astype(np.float64)) for scores in (before, after)]
@@ -66,7 +66,7 @@ def best_classes(answer: AblationResponse) -> dict[str, str | float]:
     }
 
 
-def ablated_units(run: OpenRun, request: AblationRequest) -> tuple[int, ...]:
+def chosen_units(run: OpenRun, request: ChosenUnits) -> tuple[int, ...]:
     """Return the units of a request: those that it names, or all detectors of its concept at its quantile.
 
     Raises
@@ -76,7 +76,7 @@ def ablated_units(run: OpenRun, request: AblationRequest) -> tuple[int, ...]:
     """
     layer = run.layer(request.layer)
     if bool(request.units) == (request.concept is not None):
-        raise RequestError("units are ablated by index, or all detectors of a concept. Expected one of both.", 409)
+        raise RequestError("units are named by index, or by their concept. Expected one of both.", 409)
     if request.concept is None:
         for unit in request.units:
             check_unit(layer.info, unit)

@@ -58,3 +58,45 @@ class AblationResponse(Response):
     classes: tuple[ClassScore, ...] = Field(
         description="The most probable classes with all units and with the units ablated, by the former."
     )
+
+
+class ConceptArea(Response):
+    """How much of a sample shows a concept, as the segmenter labels it."""
+
+    concept: str
+    category: str
+    before: float = Field(description="Share of the image, all units as they are.")
+    after: float = Field(description="Share of the image with the change.")
+
+
+class EditedSample(Response):
+    """A sample of a generator with units changed at one strength."""
+
+    strength: float
+    image: str = Field(description="A PNG file as a data URL.")
+    difference: str = Field(
+        description="The largest change of a channel of each pixel, a PNG file as a data URL: white is `largest_change`"
+    )
+    largest_change: int = Field(description="Levels, of 255; the scale of `difference`.")
+    changed: float = Field(description="Share of pixels that are not the same.")
+    areas: tuple[ConceptArea, ...] | None = Field(
+        description="Concepts that are seen before or after, by the size of the change; null: there is no segmenter."
+    )
+
+
+class EditResponse(Response):
+    """A sample of a generator before and after a change of some units of one layer."""
+
+    image: ProcessedImageResponse
+    layer: int
+    layer_name: str
+    units: tuple[int, ...]
+    concept: str | None = Field(description="The concept whose detectors these are; null: they were named by index.")
+    how: Literal["ablate", "insert"]
+    cells: int = Field(description="Number of cells that are changed.")
+    grid: tuple[int, int] = Field(description="Rows and columns of the layer's cells.")
+    mode: Literal["partial", "full"] = Field(description="How much of the generator ran again.")
+    before: str = Field(description="The sample without a change, a PNG file as a data URL.")
+    samples: tuple[EditedSample, ...] = Field(description="In the order of the strengths that were asked for.")
+    segmenter: str | None = Field(description="Specification of the segmenter that measured areas.")
+    segmenter_unavailable: str | None = Field(description="Why areas are not measured; null: they are.")

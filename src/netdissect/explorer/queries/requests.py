@@ -18,6 +18,9 @@ QuantileOrOwn = Annotated[
 ]
 LimitOrOwn = Annotated[float | None, Field(ge=0, lt=1, description="IoU of a detector; default: the run's.")]
 Rating = Literal["yes", "no", "skip"]
+CellIndex = Annotated[int, Field(ge=0, lt=65_536)]
+MOST_STRENGTH = 8
+"""Units can be moved beyond their threshold, to this multiple of the way."""
 COORDINATE = r"(0|1|0\.[0-9]{1,9})"
 
 
@@ -78,14 +81,38 @@ class ImageQuery(SegmentationQuery):
         return float(left), float(top)
 
 
-class AblationRequest(RequestModel):
-    """Units of one layer that are ablated: some by index, or all detectors of a concept."""
+class ChosenUnits(RequestModel):
+    """Units of one layer: some by index, or all detectors of a concept."""
 
     layer: int = Field(0, ge=0, le=10_000)
     quantile: QuantileOrOwn = None
     units: tuple[Annotated[int, Field(ge=0, le=LARGEST)], ...] = Field((), max_length=10_000)
-    concept: str | None = Field(None, max_length=200, description="Ablate all detectors of this concept instead.")
+    concept: str | None = Field(None, max_length=200, description="All detectors of this concept instead.")
+
+
+class AblationRequest(ChosenUnits):
+    """Units of one layer that are ablated."""
+
     classes: int = Field(5, ge=1, le=100, description="Most probable classes that are listed.")
+
+
+class EditRequest(ChosenUnits):
+    """Units of one layer of a generator that are changed in a sample, everywhere or in some cells."""
+
+    how: Literal["ablate", "insert"] = Field(
+        "ablate",
+        description="ablate: units are moved towards 0. insert: towards their threshold at the quantile of the run "
+        "that is nearest to `quantile`.",
+    )
+    strengths: tuple[Annotated[float, Field(ge=0, le=MOST_STRENGTH)], ...] = Field(
+        (1.0,),
+        min_length=1,
+        max_length=8,
+        description="How far: 0 is no change, with 1 units are 0 or their threshold. One image for each.",
+    )
+    cells: tuple[tuple[CellIndex, CellIndex], ...] | None = Field(
+        None, min_length=1, max_length=65_536, description="Rows and columns of the cells that are changed; null: all."
+    )
 
 
 class ComparisonQuery(RequestModel):

@@ -45,6 +45,7 @@ def run_summary(run: OpenRun) -> RunSummary:
         network=info.network.name,
         data=Path(info.data.root).name,
         images=info.data.images,
+        data_index=run.numbered.data_index,
         concepts=len(run.result.concepts),
         categories=info.data.categories,
         colors=category_colors(info.data.categories),
@@ -65,6 +66,7 @@ def run_summary(run: OpenRun) -> RunSummary:
             )
             for index, layer in enumerate(run.result.layers.values())
         ),
+        samples=info.network.generator,
         inference_unavailable=unavailable_reason(run),
     )
 

@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Query, Request
 
 from netdissect.explorer.inference import InferenceWorker
 from netdissect.explorer.live_report import LiveReport
+from netdissect.explorer.networks.changed_samples import SampleChanger
 from netdissect.explorer.networks.class_scores import AblationWorker
 from netdissect.explorer.queries.requests import LARGEST
 from netdissect.explorer.ratings import Ratings
@@ -24,6 +25,7 @@ class Explorer:
     runs: RunRegistry
     worker: InferenceWorker
     ablations: AblationWorker
+    changer: SampleChanger
     thumbnails: Thumbnails
     report: LiveReport
     ratings: Ratings | None

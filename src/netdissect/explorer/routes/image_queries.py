@@ -11,8 +11,9 @@ from netdissect.errors import RequestError
 from netdissect.explorer.inference import NetworkInput
 from netdissect.explorer.queries.ablations import ablation
 from netdissect.explorer.queries.image_details import image_detail, processed_image
-from netdissect.explorer.queries.image_schemas import AblationResponse, SegmentationResponse
-from netdissect.explorer.queries.requests import AblationRequest, ImageQuery, SegmentationQuery
+from netdissect.explorer.queries.image_schemas import AblationResponse, EditResponse, SegmentationResponse
+from netdissect.explorer.queries.requests import AblationRequest, EditRequest, ImageQuery, SegmentationQuery
+from netdissect.explorer.queries.sample_changes import edited_sample
 from netdissect.explorer.queries.segmentations import segmentation_detail, segmentation_figure
 from netdissect.explorer.routes.explorer_state import WEBP, ExplorerPart, ImageId, ImageIndex, Run, error_responses
 from netdissect.explorer.run_registry import OpenRun
@@ -125,6 +126,13 @@ async def ablate_units(
     """Compare the classes of a classifier on an image with and without units, or all detectors of a concept."""
     image = explorer.worker.get(run, image_id)
     return await explorer.worker.run(lambda: ablation(run, image, request, explorer.ablations))
+
+
+@router.post("/api/runs/{run}/inference/{id}/edit", responses=error_responses(400, 403, 404, 409, 503))
+async def edit_sample(run: Run, image_id: ImageId, request: EditRequest, explorer: ExplorerPart) -> EditResponse:
+    """Draw a sample of a generator with units ablated or inserted, everywhere or in some cells, at some strengths."""
+    image = explorer.worker.get(run, image_id)
+    return await explorer.worker.run(lambda: edited_sample(run, image, request, explorer.changer))
 
 
 @router.get("/api/runs/{run}/inference/{id}.webp", responses=WEBP | error_responses(404), response_class=Response)

@@ -1,8 +1,11 @@
 // The units that are active in an image of the user or of the data set: where, and what the network says without them.
-import { $, $$, QuantileSlider, requestJson, requestPage, exchangeParts, saveState, debounce, latest, layerOptions, options, query, loadState, showError } from "./lib.js";
+// Of a generator the images are its samples, in which units are changed (change.js).
+import { $, $$, QuantileSlider, requestJson, requestPage, exchangeParts, saveState, debounce, latest, el, layerOptions, options, query, loadState, showError } from "./lib.js";
+import { SampleChange } from "./change.js";
 
 const TYPES = ["image/jpeg", "image/png", "image/webp"];
 const LARGEST = 10 * 2 ** 20;
+const SAMPLES = 8;
 const state = loadState({ run: "", layer: "", image_index: "", quantile: "" });
 const runs = await requestJson("/api/runs");
 const form = $(".controls");
@@ -23,8 +26,10 @@ function chooseRun() {
   run = runs.find((each) => each.id === form.run.value);
   layerOptions(form.layer, run.layers, state.layer);
   slider.set(run.quantiles, run.layers[form.layer.value].quantile_range, state.quantile);
-  drop.hidden = Boolean(run.inference_unavailable);
-  $(".unavailable").hidden = !drop.hidden;
+  drop.hidden = Boolean(run.inference_unavailable) || run.samples;
+  $(".unavailable").hidden = !run.inference_unavailable;
+  $(".samples").hidden = !run.samples || Boolean(run.inference_unavailable);
+  if (!$(".samples").hidden) showSamples(Number(state.image_index) || 0);
   $(".unavailable").textContent = run.inference_unavailable ?? "";
 }
 
@@ -42,7 +47,9 @@ const explain = latest(async (current) => {
   $(".whole").hidden = !point;
   pinned = null;
   overlay(null);
+  change.renew();
 });
+const change = new SampleChange(answer, canvas, address, () => ({ layer: Number(form.layer.value), quantile: slider.value }));
 
 /** Show where a concept or unit is active; null: the segments. */
 function overlay(outline) {
@@ -72,7 +79,7 @@ const ablate = latest(async (current, chosen) => {
 });
 answer.addEventListener("submit", (event) => {
   event.preventDefault();
-  ablate(event.target.ablated.selectedOptions[0]);
+  if (event.target.matches(".ablate")) ablate(event.target.ablated.selectedOptions[0]);
 });
 
 const accept = latest(async (current, upload) => {
@@ -108,6 +115,29 @@ const runAgain = () => {
   else if (state.image_index) accept(() => requestJson(`/api/runs/${run.id}/images/${state.image_index}/inference`, { method: "POST" }));
 };
 
+// The samples of a generator: a strip of some that follow each other, and any by its number.
+const picker = $(".pick-sample");
+function showSamples(first) {
+  const count = Math.min(SAMPLES, run.images), from = Math.min(first, run.images - count);
+  picker.sample.max = run.images - 1;
+  if (state.image_index) picker.sample.value = state.image_index;
+  $(".samples .strip").replaceChildren(...Array.from({ length: count }, (_, index) => from + index).map((index) =>
+    el("li", {}, el("button", { type: "button", data: { sample: index }, aria: { pressed: String(index) === state.image_index, label: `Sample ${index}` } },
+      el("img", { className: "plain", src: `/images/${run.data_index}/${index}.webp`, alt: "" }), el("span", {}, index)))));
+}
+function showSample(index) {
+  if (!picker.sample.checkValidity()) return picker.sample.reportValidity();
+  state.image_index = String(index);
+  for (const each of $$(".samples [data-sample]")) each.setAttribute("aria-pressed", each.dataset.sample === state.image_index);
+  return runAgain();
+}
+picker.addEventListener("submit", (event) => { event.preventDefault(); showSample(picker.sample.value); });
+$(".samples .strip").addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) showSample(picker.sample.value = button.dataset.sample);
+});
+$(".another").addEventListener("click", () => showSamples(Math.floor(Math.random() * run.images)));
+
 $("input", drop).addEventListener("change", (event) => { send(event.target.files[0]); event.target.value = ""; });
 for (const kind of ["dragover", "dragenter"])
   document.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
@@ -142,12 +172,20 @@ function placeCross(x, y) {
   cross.style.top = `${100 * point[1]}%`;
 }
 const pad = $(".point");
+const inPad = (event) => {
+  const box = pad.getBoundingClientRect();
+  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+};
+for (const kind of ["pointerdown", "pointermove"])
+  pad.addEventListener(kind, (event) => {
+    const [x, y] = inPad(event);
+    if (change.brushing && event.buttons === 1 && x >= 0 && x <= 1 && y >= 0 && y <= 1) change.paint(x, y);
+  });
 pad.addEventListener("click", (event) => {
-  if (event.detail) { // by pointer; with the keyboard the cross is placed already
-    const box = pad.getBoundingClientRect();
-    placeCross((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
-  } else if (!point) placeCross(0.5, 0.5);
-  explain();
+  if (event.detail && change.brushing) return;
+  if (event.detail) placeCross(...inPad(event)); // by pointer; with the keyboard the cross is placed already
+  else if (!point) placeCross(0.5, 0.5);
+  if (change.brushing) change.paint(...point); else explain();
 });
 pad.addEventListener("keydown", (event) => {
   const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];

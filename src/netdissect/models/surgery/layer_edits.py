@@ -106,3 +106,34 @@ def addresses(output: Tensor, layer: Layer) -> Tensor:
     """Return where each activation is in a layer's flattened output: int64 (B, U, h, w)."""
     flat = torch.arange(output.numel(), device=output.device).reshape(output.shape)
     return flat[:, :, None, None] if layer.layout is None else layer.layout.read(flat, layer.grid)
+
+
+def towards(
+    output: Tensor, layer: Layer, units: Sequence[int], values: Tensor, *, strength: float = 1.0,
+    cells: Sequence[tuple[int, int]] | None = None,
+) -> Tensor:  # fmt: skip
+    """Return a copy of a layer's output with units moved from their activation towards a value.
+
+    Parameters
+    ----------
+    output
+        Of the layer, in its own layout.
+    layer
+        The layer.
+    units
+        Their indices.
+    values : float (len(units),)
+        One for each unit.
+    strength
+        0 changes nothing, and with 1 a unit has its value: ``activation + strength * (value - activation)``.
+    cells
+        Rows and columns of the cells that are changed; None: all.
+    """
+    flat, where = output.flatten().clone(), addresses(output, layer)[:, list(units)]
+    if cells is None:
+        chosen = where.flatten(2)
+    else:
+        rows, columns = (list(each) for each in zip(*cells, strict=True))
+        chosen = where[:, :, rows, columns]
+    flat[chosen] = torch.lerp(flat[chosen], values.to(flat.device, flat.dtype)[:, None], strength)
+    return flat.reshape(output.shape)
