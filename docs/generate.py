@@ -26,6 +26,8 @@ from netdissect import config, keywords
 from netdissect.cli.app import app
 from netdissect.compose_config import ComposeConfig
 from netdissect.config_fields import Leaf, leaves, summary
+from netdissect.evaluation.dictionaries.basis_metrics import BASIS_METRICS
+from netdissect.evaluation.dictionaries.evaluate_bases_config import EvaluateBasesConfig
 from netdissect.evaluation.evaluate_config import EvaluateConfig
 from netdissect.evaluation.open_vocabulary.label_config import LabelConfig
 from netdissect.experiments import functions
@@ -143,6 +145,7 @@ def configuration() -> str:
         ComposeConfig,
         SegmentConfig,
         EvaluateConfig,
+        EvaluateBasesConfig,
         LabelConfig,
         config.DissectConfig, config.Protocol, config.StatisticsConfig, config.Assumed, config.Execution,
         config.NetworkSource, *_below(RunInfo),
@@ -276,10 +279,21 @@ def tables() -> str:
 def metrics() -> str:
     """Return the page of the metrics besides IoU."""
     rows = [(f"`{metric.name}`", metric.title, metric.source, metric.meaning) for metric in METRICS]
-    return (
-        "# Metrics\n\nWhat `--extra-metrics` measures, for the ten concepts of highest IoU of each unit. "
-        "[Extra metrics](../../explanation/metrics.md) explains them.\n\n"
-    ) + table(("column", "title", "computed from", "meaning"), rows)
+    of_bases = [
+        (f"`{metric.name}`", metric.title, metric.meaning, metric.interval or "-", metric.source)
+        for metric in BASIS_METRICS
+    ]
+    return "".join(
+        (
+            "# Metrics\n\nWhat `--extra-metrics` measures, for the ten concepts of highest IoU of each unit. "
+            "[Extra metrics](../../explanation/metrics.md) explains them.\n\n",
+            table(("column", "title", "computed from", "meaning"), rows),
+            "\n## Metrics of bases\n\nWhat `netdissect evaluate-bases` measures; see [Compare bases of a "
+            "layer](../../howto/compare-bases.md). The columns `NAME_ci_low` and `NAME_ci_high` are the ends of a 95 % "
+            "interval.\n\n",
+            table(("column", "title", "meaning", "interval over", "source"), of_bases),
+        )
+    )
 
 
 # Experiments

@@ -36,6 +36,9 @@ from .dissect.verify import repair as repair
 from .dissect.verify import verify_data as verify_data
 from .dissect.verify import verify_sample as verify_sample
 from .errors import NetdissectError as NetdissectError
+from .evaluation.dictionaries.bases_evaluation import BasesEvaluation as BasesEvaluation
+from .evaluation.dictionaries.evaluate_bases import evaluate_bases as evaluate_bases
+from .evaluation.dictionaries.evaluate_bases_config import EvaluateBasesConfig as EvaluateBasesConfig
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evaluate_config import EvaluateConfig as EvaluateConfig
 from .evaluation.evaluated_labels import Evaluation as Evaluation

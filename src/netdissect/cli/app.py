@@ -27,6 +27,7 @@ from netdissect.cli import (
 )
 from netdissect.cli.cache import commands as cache
 from netdissect.cli.console import console
+from netdissect.cli.evaluate import bases
 from netdissect.cli.evaluate import commands as evaluate
 from netdissect.cli.evaluate.label import label
 from netdissect.cli.generators import intervene
@@ -70,6 +71,7 @@ app.command("export")(results.export)
 app.command("compose")(results.compose)
 app.command("segment")(segment.segment)
 app.command("evaluate")(evaluate.evaluate)
+app.command("evaluate-bases")(bases.evaluate_bases)
 app.command("label")(label)
 app.command("report")(results.report)
 app.command("serve")(serve.serve)

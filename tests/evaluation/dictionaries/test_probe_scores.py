@@ -67,7 +67,9 @@ def test_replicates_weight_all_cells_of_an_image_alike(scored):
         ]
         np.testing.assert_allclose(scores.replicates[:, concept], expected, rtol=1e-6)
     means = scores.replicates[:, :4].mean(axis=1)
-    assert scores.mean_interval == pytest.approx(percentile_interval(means))
+    centered = means - means.mean() + scores.mean_average_precision
+    assert scores.mean_interval == pytest.approx(percentile_interval(centered))
+    assert scores.mean_interval[0] < scores.mean_average_precision < scores.mean_interval[1]
 
 
 def test_ties_count_as_one_threshold():

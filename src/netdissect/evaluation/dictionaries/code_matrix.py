@@ -86,8 +86,8 @@ def leading_units(codes: CodeMatrix, count: int, *, sparse: bool) -> Ints:
 
 
 def _variance(codes: CodeMatrix, unit: int) -> float:
-    values, cells = column(codes, unit).values, codes.shape[0]
-    mean: float = float(values.sum()) / cells
+    values, cells = column(codes, unit).values, int(codes.shape[0])
+    mean = float(values.sum()) / cells
     squares = float(((values - mean) ** 2).sum())
     return (squares + (cells - len(values)) * mean**2) / cells
 

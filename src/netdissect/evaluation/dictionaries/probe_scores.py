@@ -4,7 +4,9 @@
     codes, concepts -> purity                                      -> share of one concept in the top cells of a unit
 
 Source: mAP, probe R, purity@16 and coverage@0.3 of saev, :cite:p:`stevens2025openended`. Intervals: bootstrap over the
-images of the held-out cells; the probes stay those that were chosen.
+images of the held-out cells; the probes stay those that were chosen. A replicate without the images of a rare concept
+leaves it out, and one with two copies of them makes it more frequent, so that replicates are above the estimate on
+average: the interval is that of the replicates less this difference.
 """
 
 from typing import NamedTuple
@@ -56,7 +58,7 @@ class ConceptScores(NamedTuple):
     @property
     def mean_interval(self) -> tuple[float, float]:
         """Ends of the 95 % interval of that mean."""
-        return self._interval(self.replicates)
+        return _interval(self.mean_average_precision, self.replicates)
 
     @property
     def coverage(self) -> float:
@@ -66,17 +68,12 @@ class ConceptScores(NamedTuple):
     @property
     def coverage_interval(self) -> tuple[float, float]:
         """Ends of the 95 % interval of that share."""
-        return self._interval(_covered(self.replicates))
+        return _interval(self.coverage, _covered(self.replicates))
 
     @property
     def probe_r(self) -> float:
         """One less the ratio of the mean loss of the probes to the mean loss of the shares."""
         return 1 - _mean(self.loss) / _mean(self.prior_loss)
-
-    def _interval(self, replicates: Floats) -> tuple[float, float]:
-        means = np.array([_mean(values) for values in replicates])
-        means = means[np.isfinite(means)]
-        return percentile_interval(means) if len(means) else (np.nan, np.nan)
 
 
 def heldout_scores(
@@ -174,6 +171,16 @@ def purity(codes: CodeMatrix, labels: CellConcepts, count: int = PURITY_CELLS) -
         top = likely[np.argsort(-values[likely], kind="stable")[:count]]
         found[unit] = np.bincount(labels.concepts[rows[top]].indices, minlength=1).max() / count
     return found
+
+
+def _interval(estimate: float, replicates: Floats) -> tuple[float, float]:
+    """Return the ends of the interval of a mean over concepts, of replicates (R, C)."""
+    means = np.array([_mean(values) for values in replicates])
+    means = means[np.isfinite(means)]
+    if not len(means):
+        return np.nan, np.nan
+    low, high = percentile_interval(means - means.mean() + estimate)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def _covered(values: Floats) -> Floats:

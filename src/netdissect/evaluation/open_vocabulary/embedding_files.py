@@ -41,6 +41,17 @@ def read_embeddings(paths: tuple[Path, ...]) -> tuple[Floats, Floats]:
     return _array(images, "images"), _array(words, "words")
 
 
+def read_image_embeddings(path: Path) -> Floats:
+    """Read the embeddings of images alone, from a ``.npy`` or ``.safetensors`` file.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing, damaged, or holds no such array.
+    """
+    return _array(path, "images")
+
+
 def unit_vectors(values: npt.ArrayLike, count: int, what: str, name: str) -> Floats:
     """Return embeddings divided by their lengths, float32 or float64 (count, D).
 

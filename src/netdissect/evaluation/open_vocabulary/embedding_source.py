@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,12 @@ from netdissect.config import Progress
 from netdissect.dissect.reload import data_of
 from netdissect.errors import ConfigError, ShapeError
 from netdissect.evaluation.open_vocabulary.embed import embed_images, embed_words
-from netdissect.evaluation.open_vocabulary.embedding_files import Floats, read_embeddings, unit_vectors
+from netdissect.evaluation.open_vocabulary.embedding_files import (
+    Floats,
+    read_embeddings,
+    read_image_embeddings,
+    unit_vectors,
+)
 from netdissect.evaluation.open_vocabulary.embedding_model import (
     EmbeddingModel,
     check_model,
@@ -22,8 +28,8 @@ from netdissect.evaluation.open_vocabulary.embedding_model import (
 from netdissect.evaluation.open_vocabulary.similarity import WordSpace
 from netdissect.result import Result
 
-Embeddings = EmbeddingModel | str | Path | tuple[npt.ArrayLike, npt.ArrayLike]
-"""A model, a spec, or embeddings of images and of words."""
+Embeddings = EmbeddingModel | str | Path | tuple[npt.ArrayLike, npt.ArrayLike] | npt.NDArray[Any]
+"""A model, a spec, or embeddings of images and of words; where words are not needed, also those of images alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +40,8 @@ class EmbeddingSource:
     ----------
     given
         A model, a spec of `netdissect.evaluation.open_vocabulary.embedding_model`, the spec of files of
-        `netdissect.evaluation.open_vocabulary.embedding_files`, or a pair of arrays: images and words.
+        `netdissect.evaluation.open_vocabulary.embedding_files`, or a pair of arrays: images and words. For `images`
+        also one ``.npy`` file, or one array.
     batch_size
         Images or words that a model embeds at a time.
     device
@@ -94,6 +101,50 @@ class EmbeddingSource:
         else:
             of_images, of_words = self._arrays
         return word_space(of_images, of_words, result.info.data.images, len(words))
+
+    def images(
+        self, result: Result, data_root: ConceptData | str | Path | None = None, progress: Progress | None = None
+    ) -> Floats:
+        """Return the embeddings of a run's images alone, of length 1.
+
+        Raises
+        ------
+        NetdissectError
+            As `space` does; also if the model is the dissected network itself.
+        """
+        if isinstance(self.given, np.ndarray):
+            embedded: npt.ArrayLike = self.given
+        elif (files := self._image_files) is not None:
+            embedded = read_image_embeddings(files)
+        else:
+            self._refuse_own(result)
+            model = self.model
+            if model is None:
+                embedded = self._arrays[0]
+            else:
+                data = data_of(result.info, data_root)
+                embedded = embed_images(model, data, self.batch_size, self.cache_folder, progress)
+        return unit_vectors(embedded, result.info.data.images, "the embeddings of images", "image")
+
+    @property
+    def _image_files(self) -> Path | None:
+        """The file of the embeddings of images, if a file was given."""
+        if not isinstance(self.given, str | Path):
+            return None
+        spec = str(self.given)
+        if spec.endswith(".npy") and "," not in spec:
+            return Path(spec)
+        return None if self._files is None else self._files[0]
+
+    def _refuse_own(self, result: Result) -> None:
+        network = result.info.network
+        spec = None if network.source is None else network.source.spec
+        digest = self.model.digest if self.model is not None else None
+        if (spec is not None and str(self.given) == spec) or digest == network.digest:
+            raise ConfigError(
+                f"the embeddings would be those of {network.name!r}, the dissected network: its units would agree "
+                "with them by construction. Expected another model."
+            )
 
     def embed(self, words: tuple[str, ...], progress: Progress | None = None) -> Floats:
         """Embed words by the model.

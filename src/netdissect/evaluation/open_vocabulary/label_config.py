@@ -10,7 +10,7 @@ from netdissect.config_fields import Config, Option
 FunctionName = Literal["soft-wpmi", "wpmi", "rank-reorder", "cos-cubed"]
 
 
-def _as_text(value: object) -> object:
+def as_text(value: object) -> object:
     """Return a ``torch.device`` as its name."""
     return str(value) if type(value).__module__ == "torch" else value
 
@@ -49,7 +49,7 @@ class LabelConfig(Config):
         None, ge=0, description="Seed of held-out images, replicates and permutations; None: the run's."
     )
     embedding_batch: int = Field(32, gt=0, description="Images or words that are embedded at a time.")
-    device: Annotated[str, BeforeValidator(_as_text)] = Field(
+    device: Annotated[str, BeforeValidator(as_text)] = Field(
         "auto",
         description="Torch device of a model of transformers, such as cpu or cuda:1; auto: a GPU if there is one.",
     )
