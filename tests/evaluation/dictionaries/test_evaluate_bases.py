@@ -80,7 +80,7 @@ def embeddings():
 
 @pytest.fixture(scope="module")
 def found(run, network, embeddings):
-    config = netdissect.EvaluateBasesConfig(equal_units=(3,), equal_l0=(2,), replicates=20)
+    config = netdissect.EvaluateBasesConfig(equal_units=(3,), equal_active=(2,), replicates=20)
     return netdissect.evaluate_bases(run, network=network, embeddings=embeddings, config=config)
 
 

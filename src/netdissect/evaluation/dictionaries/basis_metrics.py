@@ -12,7 +12,7 @@ class BasisMetric(NamedTuple):
     Attributes
     ----------
     name
-        Column, float64.
+        UnitCodes, float64.
     title
         Name at the head of a column.
     interval

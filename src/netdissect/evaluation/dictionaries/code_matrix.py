@@ -20,19 +20,19 @@ CodeMatrix = Any  # npt.NDArray[np.float32] | scipy.sparse.csc_array, of which t
 """Codes of N cells in K units, float32 (N, K): dense in Fortran order, or sparse by columns."""
 
 
-class Column(NamedTuple):
+class UnitCodes(NamedTuple):
     """The codes of one unit that are stored: float64 (n,) and int64 (n,), rising; all other cells have 0."""
 
     values: Floats
     rows: Ints
 
 
-def column(codes: CodeMatrix, unit: int) -> Column:
+def column(codes: CodeMatrix, unit: int) -> UnitCodes:
     """Return the codes of one unit."""
     if isinstance(codes, np.ndarray):
-        return Column(codes[:, unit].astype(np.float64), np.arange(len(codes)))
+        return UnitCodes(codes[:, unit].astype(np.float64), np.arange(len(codes)))
     part = slice(codes.indptr[unit], codes.indptr[unit + 1])
-    return Column(codes.data[part].astype(np.float64), codes.indices[part].astype(np.int64))
+    return UnitCodes(codes.data[part].astype(np.float64), codes.indices[part].astype(np.int64))
 
 
 def select_cells(codes: CodeMatrix, chosen: Bools) -> CodeMatrix:

@@ -22,7 +22,7 @@ class EvaluateBasesConfig(Config):
             "sparse dictionary that are most often active; repeats."
         ),
     )
-    equal_l0: Annotated[tuple[int, ...], OneOrMore] = Field(
+    equal_active: Annotated[tuple[int, ...], OneOrMore] = Field(
         (),
         description=(
             "Also compare at this L0: of each cell the largest absolute codes are kept. Sparse dictionaries stay as "

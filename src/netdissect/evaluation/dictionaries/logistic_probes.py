@@ -20,7 +20,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.evaluation.dictionaries.code_matrix import CellConcepts, CodeMatrix, Column, column
+from netdissect.evaluation.dictionaries.code_matrix import CellConcepts, CodeMatrix, UnitCodes, column
 from netdissect.jit import compiled, inlined
 
 Floats = npt.NDArray[np.float64]
@@ -166,7 +166,7 @@ def concept_sums(codes: CodeMatrix, labels: CellConcepts) -> Floats:
     return np.asarray(np.concatenate(blocks, axis=1).T)
 
 
-def probe_loss(values: Column, cells: Bools, labels: Bools, bias: float, weight: float) -> float:
+def probe_loss(values: UnitCodes, cells: Bools, labels: Bools, bias: float, weight: float) -> float:
     """Return the mean binary cross-entropy of a probe, in nats.
 
     Parameters

@@ -56,7 +56,7 @@ class LayerInputs(NamedTuple):
     seed: int
 
 
-class Choice(NamedTuple):
+class ComparedUnits(NamedTuple):
     """Units and codes that are compared.
 
     Attributes
@@ -77,7 +77,7 @@ class Choice(NamedTuple):
 class Measured(NamedTuple):
     """One choice of units, measured: numbers of the basis, what each concept's best unit is worth, and each unit."""
 
-    choice: Choice
+    choice: ComparedUnits
     basis: Numbers
     probes: Probes
     scores: ConceptScores
@@ -99,14 +99,14 @@ def encode_cells(basis: Basis | None, cells: Cells) -> CodeMatrix:
     return dense
 
 
-def choices(codes: CodeMatrix, basis: Basis | None, config: EvaluateBasesConfig) -> Iterator[Choice]:
+def choices(codes: CodeMatrix, basis: Basis | None, config: EvaluateBasesConfig) -> Iterator[ComparedUnits]:
     """Yield the units that are measured: all, then equal numbers, then equal L0."""
     every, sparse = np.arange(codes.shape[1]), basis is not None and basis.sparse
-    yield Choice(ALL, codes, every)
+    yield ComparedUnits(ALL, codes, every)
     for count in config.equal_units:
-        yield Choice(f"{count} units", codes, leading_units(codes, count, sparse=sparse))
-    for count in config.equal_l0 if not sparse else ():
-        yield Choice(f"L0 = {count}", keep_largest(codes, count), every)
+        yield ComparedUnits(f"{count} units", codes, leading_units(codes, count, sparse=sparse))
+    for count in config.equal_active if not sparse else ():
+        yield ComparedUnits(f"L0 = {count}", keep_largest(codes, count), every)
 
 
 def measure(inputs: LayerInputs, config: EvaluateBasesConfig) -> Iterator[Measured]:
@@ -164,7 +164,7 @@ def with_interval(name: str, values: Floats, units: Ints, inputs: LayerInputs, c
 
 
 def _numbers(
-    inputs: LayerInputs, choice: Choice, scores: ConceptScores, units: Mapping[str, npt.NDArray[Any]]
+    inputs: LayerInputs, choice: ComparedUnits, scores: ConceptScores, units: Mapping[str, npt.NDArray[Any]]
 ) -> Numbers:
     low, high = scores.mean_interval
     covered_low, covered_high = scores.coverage_interval
@@ -191,7 +191,7 @@ def _decodes(inputs: LayerInputs) -> bool:
     return basis is None or basis.decode(torch.zeros(1, basis.units)) is not None
 
 
-def _reconstructed(basis: Basis | None, choice: Choice) -> Iterator[Cells]:
+def _reconstructed(basis: Basis | None, choice: ComparedUnits) -> Iterator[Cells]:
     """Yield the cells that the codes of the chosen units stand for; the other units are 0."""
     sparse = not isinstance(choice.codes, np.ndarray)
     rows_first = choice.codes.tocsr() if sparse else choice.codes

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.evaluation.dictionaries.code_matrix import CellConcepts, CodeMatrix, Column, column
+from netdissect.evaluation.dictionaries.code_matrix import CellConcepts, CodeMatrix, UnitCodes, column
 from netdissect.evaluation.dictionaries.logistic_probes import Probes, probe_loss
 from netdissect.jit import compiled
 from netdissect.scoring.statistics.bootstrap import percentile_interval, poisson_weights
@@ -107,7 +107,7 @@ def heldout_scores(
 
 
 def average_precisions(
-    values: Column, truth: Bools, cells: Bools, weights: npt.NDArray[np.float32], direction: float
+    values: UnitCodes, truth: Bools, cells: Bools, weights: npt.NDArray[np.float32], direction: float
 ) -> Floats:
     """Return the average precision of a unit as a score of a concept under several weights of cells, float64 (R,).
 

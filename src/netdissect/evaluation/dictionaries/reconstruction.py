@@ -23,6 +23,8 @@ def normalized_error(cells: Cells, reconstructed: Iterable[Cells]) -> float:
     reconstructed
         The same cells in order, in parts: float32 (n, U).
 
+    Examples
+    --------
     >>> cells = np.array([[0.0, 0.0], [2.0, 0.0]], np.float32)
     >>> normalized_error(cells, [cells[:1], cells[1:] - 1])
     1.0
