@@ -194,11 +194,13 @@ class _Pass:
             return
         labels, kept = self._labels(range(done, images)), _Part()
         for batch in forward(self.source, batch_starts(images, size)[done // size :]):
-            cells = [self._cells(batch.maps[plan.layer.name]) for plan in self.plans]
+            # All of them, since no layer is asked for as sparse maps.
+            maps = {name: values for name, values in batch.maps.items() if isinstance(values, Tensor)}
+            cells = [self._cells(maps[plan.layer.name]) for plan in self.plans]
             for position, row in enumerate(batch.rows.tolist()):
                 kept.add_image(row, next(labels), [of_layer[position] for of_layer in cells], self)
             if self.request.pool is not None:
-                kept.add_values([self._pooled(batch.maps[layer.name]) for layer in self.source.layers])
+                kept.add_values([self._pooled(maps[layer.name]) for layer in self.source.layers])
             last = int(batch.rows[-1]) + 1
             if last % of_part == 0 or last == images:
                 self._write(kept, (last - 1) // of_part)
