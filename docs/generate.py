@@ -249,6 +249,7 @@ def table_schemas() -> dict[str, dict[str, Any]]:
         f"{statistics}image_means.parquet": dict(statistics_schema.IMAGE_MEANS),
         f"{statistics}moments.parquet": dict(statistics_schema.MOMENTS),
         f"{statistics}linear_explanations.parquet": dict(statistics_schema.LINEAR_EXPLANATIONS),
+        f"{statistics}iqr.parquet": dict(statistics_schema.IQR),
         "formulas/label-sets-DIGEST/label_sets.parquet": dict(formula_schema.LABEL_SETS),
         "formulas/label-sets-DIGEST/image_label_sets.parquet": dict(formula_schema.IMAGE_LABEL_SETS),
         "formulas/label-sets-DIGEST/mask_rows-N.parquet": dict(formula_schema.MASK_ROWS),

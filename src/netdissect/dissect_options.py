@@ -97,6 +97,10 @@ class DissectOptions(TypedDict, total=False):
     """Whether further metrics of each unit's ten leading concepts are measured, such as precision and AUROC, which
     takes every activation once more."""
 
+    iqr: bool
+    """Whether the threshold and label of the highest information quality ratio of each unit are searched, as in the
+    program of GAN Dissection (2019), which takes every activation once more."""
+
     permutations: Literal["auto"] | int
     """Repetitions of the permutation test; auto: 100 to 1,000, as many as take a fifth of the time of a small network;
     0: none."""

@@ -200,6 +200,13 @@ class StatisticsConfig(Config):
             "which takes every activation once more."
         ),
     )
+    iqr: bool = Field(
+        False,
+        description=(
+            "Whether the threshold and label of the highest information quality ratio of each unit are searched, as in "
+            "the program of GAN Dissection (2019), which takes every activation once more."
+        ),
+    )
     permutations: Literal["auto"] | Annotated[int, Field(ge=0, le=100_000)] = Field(
         100,
         description=(

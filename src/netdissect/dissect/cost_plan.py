@@ -14,6 +14,7 @@ from netdissect.counted import counted
 from netdissect.dissect.devices import counts_on_device
 from netdissect.models import Layer
 from netdissect.scoring import FieldSpan, FieldSpans, Upsampler, make_upsampler
+from netdissect.scoring.iqr.information_quality import FRACTIONS
 
 if TYPE_CHECKING:
     from netdissect.config import DissectConfig, Execution
@@ -84,8 +85,12 @@ class LayerPlan:
     @property
     def keep(self) -> int:
         """Number of largest values of a unit that determine its thresholds."""
-        protocol = self.config.protocol
-        return max(ranks(quantile, self.total, protocol.threshold)[1] for quantile in self.config.quantiles)
+        return max(ranks(each, self.total, self.config.protocol.threshold)[1] for each in self._threshold_quantiles)
+
+    @property
+    def _threshold_quantiles(self) -> tuple[float, ...]:
+        """All quantiles of which a threshold is taken: those that are counted, and those of the information quality."""
+        return self.config.quantiles + (FRACTIONS if self.config.statistics.iqr else ())
 
     @property
     def top_bytes(self) -> int:
@@ -116,7 +121,7 @@ class LayerPlan:
     @property
     def sparse_bytes(self) -> int:
         """Estimated bytes of a sparse store; all activations where a pixel depends on many cells."""
-        growth = (max(self.config.quantiles) / SPARSE_QUANTILE) ** SPARSE_POWER
+        growth = (max(self._threshold_quantiles) / SPARSE_QUANTILE) ** SPARSE_POWER
         return self.dense_bytes if self.needs_dense else int(self.dense_bytes * min(SPARSE_SHARE * growth, 1.0))
 
     @property

@@ -32,6 +32,7 @@ from netdissect.dissect.passes import TwoPass
 from netdissect.dissect.statistics.activation_tables import activation_tables
 from netdissect.dissect.statistics.assemble import layer_statistics
 from netdissect.dissect.statistics.extra_metrics import ExtraMetrics, measure_extra_metrics
+from netdissect.dissect.statistics.iqr_pass import STAGE, count_between_levels, iqr_levels
 from netdissect.dissect.statistics.layer_counts import LayerCounts
 from netdissect.dissect.statistics.per_image_tables import KEPT_RUN_BYTES
 from netdissect.dissect.statistics.permutation_cost import PermutationCost
@@ -58,6 +59,7 @@ from netdissect.result.tables import (
     unit_table,
 )
 from netdissect.scoring import IoUCounts
+from netdissect.scoring.iqr.level_histograms import LevelHistograms
 
 MOST_SCORES = 2**24
 """Scores of a layer that are listed in memory: 1.3 GB."""
@@ -197,6 +199,7 @@ def _carry_out(
     with explained_out_of_memory(source), timed("thresholds", seconds, work.log):
         collectors = two_pass.threshold_pass()
     threshold_results = {name: collector.threshold_result() for name, collector in collectors.items()}
+    levels = iqr_levels(collectors) if source.config.statistics.iqr else {}
     for collector in collectors.values():
         collector.release()
     with explained_out_of_memory(source), timed("counting", seconds, work.log):
@@ -209,6 +212,10 @@ def _carry_out(
     if source.config.statistics.extra_metrics:
         with timed("extra metrics", seconds, work.log):
             extra_metrics = measure_extra_metrics(two_pass, collectors, threshold_results, counted)
+    between_levels: dict[str, LevelHistograms] = {}
+    if levels:
+        with timed(STAGE, seconds, work.log):
+            between_levels = count_between_levels(two_pass, collectors, levels, counted.concept_totals)
     two_pass.refuse_changed(info.data.digest)
     info = info.model_copy(update={"seconds": seconds} | fdr_limits(permutation_nulls))
     layer_counts = [
@@ -217,7 +224,8 @@ def _carry_out(
             counted.concept_totals,
             counted.per_image.of_layer(name), counted.masks.of_layer(name), counted.range_maps[name],
             info.min_iou(name),
-            permutation_nulls.get(name), extra_metrics.get(name), collectors[name].moments, work.file(name, "tables"),
+            permutation_nulls.get(name), extra_metrics.get(name), between_levels.get(name), collectors[name].moments,
+            work.file(name, "tables"),
         )
         for name, counts in counted.counts.items()
     ]  # fmt: skip

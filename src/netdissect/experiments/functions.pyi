@@ -30,8 +30,8 @@ def rotate(
     Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] |
     Literal["auto"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
     all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
-    float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
-    Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ...,
+    float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool = ..., permutations: Literal["auto"] | int =
+    ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ...,
     assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
     weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ...,
     mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
@@ -50,8 +50,8 @@ def layer_profile(
     Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
     Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force:
     bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
-    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
-    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool =
+    ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
     moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
     | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed:
     int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] |
@@ -72,12 +72,13 @@ def compare(
     ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool =
     ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ...,
     bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool =
-    ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
-    moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
-    | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed:
-    int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] |
-    None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ...,
-    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    ..., iqr: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ...,
+    keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ...,
+    receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ...,
+    state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] |
+    None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic",
+    "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress:
+    Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def training_dynamics(
@@ -92,8 +93,8 @@ def training_dynamics(
     Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] |
     Literal["auto"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
     all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
-    float | Sequence[float] = ..., extra_metrics: bool = ..., permutations: Literal["auto"] | int = ..., null:
-    Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ...,
+    float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool = ..., permutations: Literal["auto"] | int =
+    ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ...,
     assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
     state_dict: str | None = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
     Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
@@ -142,9 +143,10 @@ def supervision(
     ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool =
     ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ...,
     bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool =
-    ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
-    moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
-    | tuple[float, float, float] | None = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    ..., iqr: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ...,
+    keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ...,
+    receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., out: str | Path | None = ...,
+    progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def linear_probe(
@@ -160,8 +162,8 @@ def linear_probe(
     Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
     Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force:
     bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
-    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
-    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool =
+    ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
     moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
     | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed:
     int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] |
@@ -194,8 +196,8 @@ def formulas(
     Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
     Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force:
     bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
-    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
-    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool =
+    ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
     moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
     | tuple[float, float, float] | None = ..., ranges: str | None = ..., length: int = ..., operators: Literal["or",
     "and", "and-not"] | Sequence[Literal["or", "and", "and-not"]] = ..., search: Literal["optimal", "beam"] = ..., beam:
@@ -216,8 +218,8 @@ def labelers(
     Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
     Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force:
     bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
-    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ...,
-    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool =
+    ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
     moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
     | tuple[float, float, float] | None = ..., length: int = ..., operators: Literal["or", "and", "and-not"] |
     Sequence[Literal["or", "and", "and-not"]] = ..., search: Literal["optimal", "beam"] = ..., beam: int = ...,
@@ -248,11 +250,11 @@ def causes(
     device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile",
     "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force: bool = ...,
     allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout:
-    float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., permutations:
-    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool =
-    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
-    float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
-    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
-    object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool = ...,
+    permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
+    | tuple[float, float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed:
+    int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] |
+    None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ...,
+    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...

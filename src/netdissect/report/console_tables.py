@@ -45,6 +45,10 @@ RULE_NOTES: dict[Rule, str] = {
 }
 
 R2_NOTE = "label R2, linear R2: on held-out images; of the label that the other images give, which can be another one."
+IQR_NOTE = (
+    "label by IQR: of the highest information quality ratio (first number), at the threshold that this fraction of the "
+    "activations exceeds; IoU there."
+)
 COLUMNS_NOTE = "left, right: number of units that detect the concept; IoU: of the best unit, detector or not."
 
 
@@ -143,6 +147,7 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
     for unit, concept, iou in best.select("unit", "concept", "iou").rows():
         runners_up.setdefault(unit, []).append((concept, iou))
     whole_range = _whole_range_of_units(result, layer, quantile)
+    by_iqr = _iqr_of_units(result, layer)
     masks = result.info.data.masks
     columns = [
         Column("unit", key=True),
@@ -153,6 +158,7 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
         Column("detector", "text"),
         Column("next best", "text"),
         *(Column(name, "text" if name == EXPLANATION else "number") for name in whole_range),
+        *([] if by_iqr is None else [Column("label by IQR", "text")]),
     ]
     cells = []
     for row in shown.iter_rows(named=True):
@@ -168,13 +174,14 @@ def units(result: Result, layer: str, top: int | None = 20, quantile: float | No
                 "yes" if row["detector"] else "no",
                 ", ".join(others[:RUNNERS_UP]),
                 *(texts.get(row["unit"], "") for texts in whole_range.values()),
+                *([] if by_iqr is None else [by_iqr.get(row["unit"], "")]),
             ]
         )
     words = limit_in_words("top-label", min_iou)
     title = (
         f"{layer} at {quantile:g}: {len(shown)} of {counted(len(rows), 'units')}, best first; detector: an IoU {words}"
     )
-    notes = [R2_NOTE] if whole_range else []
+    notes = [*([R2_NOTE] if whole_range else []), *([] if by_iqr is None else [IQR_NOTE])]
     return TextTable(columns, cells, title, notes if masks is None else [*notes, masks.sentence])
 
 
@@ -231,6 +238,17 @@ def _whole_range_of_units(result: Result, layer: str, quantile: float) -> dict[s
         for unit, weights, concepts in terms.select("unit", "standardized_weight", "concept").iter_rows()
     }
     return texts
+
+
+def _iqr_of_units(result: Result, layer: str) -> dict[int, str] | None:
+    """Return the label of the highest information quality ratio of each unit that has one; None: not measured."""
+    statistics = result.layer(layer).statistics
+    if "iqr" not in statistics:
+        return None
+    return {
+        row["unit"]: f"{row['label']} {row['iqr']:.3f} at {row['quantile']:.2g}, IoU {row['iou']:.3f}"
+        for row in statistics["iqr"].collect().iter_rows(named=True)
+    }
 
 
 def concepts(result: Result, quantile: float | None = None) -> TextTable:

@@ -19,6 +19,7 @@ are null. `netdissect.dissect.statistics` makes them.
     image_maxima       largest activation of each unit in a sample of the images (in every run)
     image_means        mean activation of each unit on every image
     linear_explanations   each unit and concept of its linear explanation
+    iqr                threshold and label of the highest information quality ratio of each unit that has one
     moments            each unit, concept with masks and half: sums over cells, from which their correlation follows
 """
 
@@ -171,6 +172,17 @@ LINEAR_EXPLANATIONS: Schema = {
     "intercept": pl.Float64,  # of the unit
     "selection_correlation": pl.Float64,  # of the fit of this concept and those before it
 }
+IQR: Schema = {
+    "unit": pl.Int32,
+    "label_id": pl.Int32,
+    "label": pl.String,
+    "category": pl.String,
+    "quantile": pl.Float64,  # fraction of the unit's activations above the threshold
+    "threshold": pl.Float32,
+    "iqr": pl.Float64,
+    "iou": pl.Float64,  # at this threshold
+    "agreement": pl.Float64,  # share of the pixels that mask and label both have, or both have not
+}
 LABELS: Schema = {
     "image_index": pl.UInt32,
     "label_id": pl.UInt32,
@@ -209,6 +221,7 @@ TABLES: Mapping[str, Schema] = {
     "image_means": IMAGE_MEANS,
     "moments": MOMENTS,
     "linear_explanations": LINEAR_EXPLANATIONS,
+    "iqr": IQR,
 }
 
 

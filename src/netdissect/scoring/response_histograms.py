@@ -100,7 +100,7 @@ class ResponseHistograms:
         index = np.full(max(int(self.label_ids.max(initial=0)), int(image.label_ids.max(initial=0))) + 1, -1, np.int64)
         index[image.label_ids] = np.arange(len(image.label_ids))
         labels = PixelLists(
-            *_label_pixels(image), np.isin(image.label_ids, image.image_level), index[self.label_ids], image.categories
+            *label_pixels(image), np.isin(image.label_ids, image.image_level), index[self.label_ids], image.categories
         )
         sums = ResponseArrays(self.positives, self.all, self.sums, self.moments)
         _update(wide_rows, rows, self.bins, labels, sums)
@@ -119,7 +119,7 @@ def _lower(axis: UpsamplingAxis) -> Ints:
     return np.repeat(np.arange(len(axis.start) - 1), np.diff(axis.start))
 
 
-def _label_pixels(image: ImageLabels) -> tuple[Ints, Ints]:
+def label_pixels(image: ImageLabels) -> tuple[Ints, Ints]:
     """List the pixels of each label id of an image without duplicates, label after label, and their starts."""
     label_channels = image.label_sets.deduplicated().label_channels
     label_ids = label_channels.ravel().astype(np.uint16)  # label ids fit into two bytes, which sort fastest

@@ -193,7 +193,7 @@ def _merge_counts(
         LayerCounts(
             info.config, data, threshold_results[name], counts.counts[name], counts.concept_totals,
             counts.layer_images(name), counts.layer_masks(name), counts.range_maps[name], info.min_iou(name),
-            nulls.get(name), None, counts.layer_moments(name),
+            nulls.get(name), None, None, counts.layer_moments(name),
             work.file(name, "tables"),
         )
         for name in threshold_results

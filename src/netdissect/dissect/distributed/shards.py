@@ -224,8 +224,13 @@ def run_shard(
     ResultError
         If the folder holds something else, or another process works on it.
     ConfigError
-        If extra metrics are requested.
+        If extra metrics or the information quality are requested.
     """
+    if source.config.statistics.iqr:
+        raise ConfigError(
+            "a shard cannot search for the highest information quality: its thresholds are known only once all shards "
+            "are merged. Leave --iqr out, or dissect in one process."
+        )
     if source.config.statistics.extra_metrics:
         raise ConfigError(
             "a shard cannot measure extra metrics: the leading concepts are known only once all shards are merged. "

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from netdissect.dissect.statistics.extra_metrics import ExtraMetrics, count_extra_metrics, extra_metric_scores
+from netdissect.dissect.statistics.iqr_pass import iqr_table
 from netdissect.dissect.statistics.layer_counts import LayerCounts, QuantileCounts
 from netdissect.dissect.statistics.linear_tables import linear_tables
 from netdissect.dissect.statistics.measurements import (
@@ -67,6 +68,9 @@ def layer_statistics(layer_counts: LayerCounts) -> dict[str, pl.LazyFrame]:
         parts["null_counts"].append(null_counts)
     if layer_counts.extra_metrics is not None:
         parts["scores"].append(_extra_metric_columns(layer_counts, layer_counts.extra_metrics))
+    if layer_counts.between_levels is not None:
+        found = iqr_table(layer_counts.data, layer_counts.between_levels, layer_counts.concept_totals)
+        frames["iqr"] = found.lazy()
     frames |= {name: _joined(name, parts_of_table).lazy() for name, parts_of_table in parts.items() if parts_of_table}
     if layer_counts.statistics.needs_images:
         frames |= images_of(levels)

@@ -19,6 +19,7 @@ from netdissect.dissect.work_dir.mask_files import LayerMasks
 from netdissect.dissect.work_dir.per_image_files import LayerImages
 from netdissect.scoring import ConceptTotals, ImageIntersections, ImageLabelCounts, IoUCounts
 from netdissect.scoring.iou import Floats
+from netdissect.scoring.iqr.level_histograms import LevelHistograms
 from netdissect.scoring.per_image_counts import check_counts
 from netdissect.scoring.statistics.bootstrap import (
     Bools,
@@ -60,6 +61,8 @@ class LayerCounts:
         Null distribution of the permutation test; None: not requested.
     extra_metrics
         Statistics of activations for the extra metrics; None: not requested.
+    between_levels
+        Pixels between the thresholds at which the information quality is computed; None: not requested.
     moments
         Moments over the whole range of activation; None: not requested.
     scratch
@@ -77,6 +80,7 @@ class LayerCounts:
     min_iou: float
     permutation_null: PermutationNull | None
     extra_metrics: ExtraMetrics | None
+    between_levels: LevelHistograms | None
     moments: LayerMoments | None
     scratch: Path
 
