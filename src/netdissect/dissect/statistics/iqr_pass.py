@@ -66,7 +66,7 @@ def count_between_levels(
 
     labels = two_pass.label_reader.read(range(done * two_pass.starts.step, len(data)))
     for batch in two_pass.replay_all(STAGE, collectors, done):
-        maps = {name: values.cpu().numpy() for name, values in batch.maps.items()}
+        maps = {name: batch.dense(name).cpu().numpy() for name in batch.maps}
         for index, image in zip(range(len(batch.rows)), labels, strict=False):
             for name, histograms in layers.items():
                 histograms.update(maps[name][index], image, plans[name].grid_to(image.size))
