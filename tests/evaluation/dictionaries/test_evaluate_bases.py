@@ -17,8 +17,10 @@ from netdissect.dissect.image_maps import run_layers
 from netdissect.errors import ConfigError, ResultError, ShapeError
 from netdissect.evaluation.dictionaries.basis_metrics import BASIS_METRICS, EMBEDDING_METRICS
 from netdissect.evaluation.dictionaries.labeled_cells import CellRequest, read_cells
+from netdissect.evaluation.dictionaries.measure import encode_cells
 from netdissect.models import ActivationRecorder, exact_patterns
 from netdissect.models.dictionaries.basis import LinearBasis
+from netdissect.models.dictionaries.sparse_dictionary import DictionaryWeights, SparseDictionary
 from netdissect.scoring import FieldSpan, FieldSpans, make_upsampler
 from netdissect.scoring.statistics.holdout import is_held_out
 from networks import SIDE, build
@@ -26,31 +28,12 @@ from networks import SIDE, build
 LAYER = "deep_relu"
 
 
-class Positive:
-    """A sparse dictionary: positive parts of random directions."""
-
-    kind, source, inputs, units, sparse = "positive", LAYER, 5, 12, True
-
-    def __init__(self):
-        self.matrix = torch.randn(12, 5, generator=torch.Generator().manual_seed(2))
-
-    def encode(self, cells):
-        """Return codes, of which most are 0."""
-        return (cells @ self.matrix.T).relu()
-
-    def decode(self, _codes):
-        """Return nothing: it has no inverse."""
-
-    def state(self):
-        """Return the matrix."""
-        return {"matrix": self.matrix}
-
-
 @pytest.fixture(scope="module")
 def network():
     turned = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(1)))[0]
-    bases = {f"{LAYER}@turned": LinearBasis(LAYER, turned), f"{LAYER}@positive": Positive()}
-    return replace(build(), bases=bases)
+    latents = torch.randn(12, 5, generator=torch.Generator().manual_seed(2))
+    positive = SparseDictionary(LAYER, DictionaryWeights(latents, torch.zeros(12), latents, torch.zeros(5)))
+    return replace(build(), bases={f"{LAYER}@turned": LinearBasis(LAYER, turned), f"{LAYER}@positive": positive})
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +147,7 @@ def test_every_layer_and_basis_is_measured_at_every_choice(found):
         assert rows[layer, "3 units"]["nmse"] > 0
         assert rows[layer, "L0 = 2"]["l0"] <= 2
         assert rows[layer, "3 units"]["units"] == 3
-    assert rows[f"{LAYER}@positive", "all"]["nmse"] is None
+    assert rows[f"{LAYER}@positive", "all"]["nmse"] > 0
     for metric in BASIS_METRICS:
         if metric.interval:
             row = rows[f"{LAYER}@positive", "all"]
@@ -233,3 +216,10 @@ def test_embeddings_of_another_number_of_images_or_of_the_network_itself_are_ref
 
     with pytest.raises(ConfigError, match="those of 'tiny', the dissected network"):
         netdissect.evaluate_bases(run, network=network, embeddings=Own())
+
+
+def test_codes_of_a_sparse_dictionary_are_those_of_its_dense_form(network, files):
+    cells, dictionary = files.cells(LAYER), network.bases[f"{LAYER}@positive"]
+    codes = encode_cells(dictionary, cells)
+    np.testing.assert_array_equal(codes.toarray(), dictionary.encode(torch.from_numpy(cells)).numpy())
+    assert codes.has_sorted_indices

@@ -4,13 +4,14 @@ CellFiles, basis -> MeasuredLayer.of -> rows of the tables of `netdissect.evalua
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 import torch
 
+from netdissect.dissect.sparse.encoders import SparseBasis
 from netdissect.evaluation.dictionaries.code_matrix import (
     CellConcepts,
     CodeMatrix,
@@ -88,15 +89,23 @@ def encode_cells(basis: Basis | None, cells: Cells) -> CodeMatrix:
     """Return the codes of cells, float32 (N, K)."""
     if basis is None:
         return np.asfortranarray(cells)
-    parts = (basis.encode(torch.from_numpy(cells[rows])).numpy() for rows in _chunks(len(cells)))
     if basis.sparse:
-        codes = scipy.sparse.vstack([scipy.sparse.csr_array(part) for part in parts], format="csc")
-        codes.sort_indices()
-        return codes
+        return _encode_sparse(cast(SparseBasis, basis), cells)
     dense = np.empty((len(cells), basis.units), np.float32, order="F")
-    for rows, part in zip(_chunks(len(cells)), parts, strict=True):
-        dense[rows] = part
+    for rows in _chunks(len(cells)):
+        dense[rows] = basis.encode(torch.from_numpy(cells[rows])).numpy()
     return dense
+
+
+def _encode_sparse(basis: SparseBasis, cells: Cells) -> CodeMatrix:
+    parts = []
+    for rows in _chunks(len(cells)):
+        cell, unit, value = (part.numpy() for part in basis.encode_sparse(torch.from_numpy(cells[rows])))
+        shape = (rows.stop - rows.start, basis.units)
+        parts.append(scipy.sparse.csr_array((value, (cell, unit)), shape=shape))
+    codes = scipy.sparse.vstack(parts, format="csc")
+    codes.sort_indices()
+    return codes
 
 
 def choices(codes: CodeMatrix, basis: Basis | None, config: EvaluateBasesConfig) -> Iterator[ComparedUnits]:
