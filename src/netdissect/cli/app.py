@@ -27,6 +27,7 @@ from netdissect.cli import (
 )
 from netdissect.cli.cache import commands as cache
 from netdissect.cli.console import console
+from netdissect.cli.dictionaries import train_sae
 from netdissect.cli.evaluate import bases
 from netdissect.cli.evaluate import commands as evaluate
 from netdissect.cli.evaluate.label import label
@@ -75,6 +76,7 @@ app.command("evaluate-bases")(bases.evaluate_bases)
 app.command("label")(label)
 app.command("report")(results.report)
 app.command("serve")(serve.serve)
+app.command("train-sae")(train_sae.train_sae)
 app.command("intervene")(intervene.intervene)
 app.command("merge-shards")(merge_shards.merge)
 app.add_typer(figure.app, name="figure", help="Draw figures for a paper: PDF, SVG or PNG.")

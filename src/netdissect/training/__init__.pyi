@@ -23,6 +23,10 @@ from .segmentation.segmentation_net import SegmenterTrainConfig as SegmenterTrai
 from .segmentation.segmentation_net import save_segmenter as save_segmenter
 from .segmentation.train_segmenter import train_on_maps as train_on_maps
 from .segmentation.train_segmenter import train_segmenter as train_segmenter
+from .sparse_autoencoders.sae_config import SaeConfig as SaeConfig
+from .sparse_autoencoders.train_sae import TrainedSae as TrainedSae
+from .sparse_autoencoders.train_sae import train_sae as train_sae
+from .sparse_autoencoders.training_report import SaeReport as SaeReport
 from .task_images import TaskImages as TaskImages
 from .task_images import folder_images as folder_images
 from .task_images import synthetic_images as synthetic_images

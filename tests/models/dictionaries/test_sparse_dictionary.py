@@ -12,7 +12,7 @@ from torch import nn
 from netdissect.errors import CheckpointError, ShapeError
 from netdissect.models.dictionaries import sparse_dictionary
 from netdissect.models.dictionaries.basis import encode_maps, load_basis, save_basis
-from netdissect.models.dictionaries.dictionary_files import dictionary_bytes, read_dictionary
+from netdissect.models.dictionaries.dictionary_files import dictionary_bytes, read_dictionary, read_facts
 from netdissect.models.dictionaries.sparse_dictionary import DictionaryWeights, SparseDictionary
 from netdissect.models.dictionaries.stored_dictionary import normalized_error
 
@@ -85,7 +85,10 @@ def test_normalized_cells_have_no_inverse_but_are_rebuilt_on_their_own_scale(nor
 @pytest.mark.parametrize(("k", "threshold"), [(3, None), (None, torch.tensor([0.4])), (None, None)])
 def test_a_dictionary_is_the_same_after_it_was_written_and_read(tmp_path, k, threshold):
     dictionary = SparseDictionary("conv", weights(threshold), k)
-    (tmp_path / "f.safetensors").write_bytes(dictionary_bytes(dictionary, {}))
+    facts = dict.fromkeys("edcba", "text ä")
+    (tmp_path / "f.safetensors").write_bytes(dictionary_bytes(dictionary, facts))
+    assert len({dictionary_bytes(dictionary, facts) for _ in range(8)}) == 1, "safetensors alone draws their order"
+    assert read_facts(tmp_path / "f.safetensors").items() >= facts.items()
     read = read_dictionary(tmp_path / "f.safetensors", UNITS, "conv")
     assert [*read.state()] == [*dictionary.state()]
     assert all(torch.equal(tensor, dictionary.state()[name]) for name, tensor in read.state().items())

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from netdissect.errors import ShapeError
+from netdissect.models.dictionaries.tensor_bytes import tensor_bytes
 
 KINDS: Mapping[str, str] = {
     "linear": "netdissect.models.dictionaries.basis:LinearBasis",
@@ -185,8 +185,7 @@ def basis_digest(basis: Basis) -> str:
 
 def basis_bytes(basis: Basis) -> bytes:
     """Return the file of a basis: its tensors as safetensors, its kind, layer and digest in the metadata."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in basis.state().items()}
-    return safetensors.torch.save(tensors, {"kind": basis.kind, "source": basis.source, "digest": basis_digest(basis)})
+    return tensor_bytes(basis.state(), {"kind": basis.kind, "source": basis.source, "digest": basis_digest(basis)})
 
 
 def save_basis(basis: Basis, path: str | Path) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from netdissect.models.dictionaries.stored_dictionary import (
     number_of,
     oriented_weights,
 )
+from netdissect.models.dictionaries.tensor_bytes import tensor_bytes
 from netdissect.paths import check_regular
 
 PLAIN = ("W_enc", "b_enc", "W_dec", "b_dec")
@@ -86,8 +86,7 @@ def dictionary_bytes(dictionary: SparseDictionary, facts: Mapping[str, str]) -> 
         "subtract_decoder_bias": "false",
         "input_normalization": dictionary.normalization,
     }
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return safetensors.torch.save(plain, {**facts, **said})
+    return tensor_bytes(tensors, {**facts, **said})
 
 
 def read_facts(path: str | Path) -> dict[str, str]:

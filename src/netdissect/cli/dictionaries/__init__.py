@@ -1,0 +1,1 @@
+"""Commands for dictionaries of a layer."""
