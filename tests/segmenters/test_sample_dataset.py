@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 import netdissect
 from netdissect.cli.app import app
 from netdissect.concepts import ConceptData
-from netdissect.config import BackendName
+from netdissect.config import BackendName, DissectConfig, Execution, StatisticsConfig
 from netdissect.errors import ConceptsError, ConfigError, LayerError
 from netdissect.models import Generator
 from netdissect.segmenters import load_segmenter
+from netdissect.segmenters.sample_cost import estimate_on_samples
 from netdissect.segmenters.sample_dataset import SampleOptions, draw_samples, segment_samples
 from netdissect.training import PaintSegmenter, save_generator, scene_generator
 from netdissect.training.generators.scene_generator import SceneGenerator
@@ -52,6 +53,17 @@ def test_the_data_set_holds_what_the_generator_draws_and_the_segmenter_labels(sa
         objects = np.where(np.isin(labels, [*name_of]), labels, 0).max(axis=0)
         np.testing.assert_array_equal(np.vectorize(lambda label: name_of.get(label, ""))(objects), names[maps[index]])
     assert len(data.rows) == COUNT
+
+
+def test_an_estimate_on_samples_covers_their_drawing_and_labels(samples: Path) -> None:
+    config = DissectConfig(layers=("layer1",), statistics=StatisticsConfig(bootstrap=0, permutations=0))
+    cost = estimate_on_samples(
+        tiny_generator(), load_segmenter(PAINT), SampleOptions(samples=50_000), config, Execution(), sample=COUNT
+    )
+    assert cost.images == cost.plan.layers[0].images == 50_000
+    assert {"samples", "thresholds", "counting"} <= {*cost.seconds}
+    bytes_of_one = sum(path.stat().st_size for path in samples.rglob("*.png")) / COUNT
+    assert 0.5 < cost.disk_bytes / (50_000 * bytes_of_one) < 3
 
 
 def test_planted_units_match_their_concepts_and_so_does_the_decoy(result: netdissect.Result) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from platformdirs import user_cache_path
@@ -21,6 +21,10 @@ from netdissect.cli_options import Typed, with_options
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, RunRequest
 from netdissect.config_fields import Values
 from netdissect.errors import ConfigError
+
+if TYPE_CHECKING:
+    from netdissect.models import Generator
+    from netdissect.segmenters.sample_dataset import SampleOptions
 
 DEFAULTS = {"execution": {"cache_folder": user_cache_path("netdissect")}}
 """The default that the command line adds: the library reads no environment."""
@@ -98,16 +102,19 @@ def estimate(
     shard: ShardOption = None,
     ray: RayOption = None,
     sample: Annotated[int, typer.Option("--sample", min=1, help="Images that are dissected and timed.")] = 64,
+    samples: SamplesOption = None,
+    segmenter: SegmenterOption = None,
 ) -> None:
     """Predict passes, time, memory and disk of the run with the same options, from a few of its images."""
     from netdissect.dissect.choices.backend_choice import backend_text  # loads torch
 
     one = _one_shard(shard, ray)
+    _check_samples(samples, segmenter)
+    if samples is not None:
+        typed = _with_samples(typed, out or Path())
     logging.getLogger("netdissect").setLevel(logging.WARNING)  # hides the logs of the small dissections
     request = _request(typed, config, trust_network=trust_network)
-    cost = netdissect.estimate(
-        _load(request), str(request.concepts), config=request.config, execution=request.execution, sample=sample
-    )
+    cost = _cost(request, sample, samples, str(segmenter))
     stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in cost.seconds.items())
     screen, shares, cached = console(), [], []
     backend = backend_text(cost.backend, request.config.precision, cost.backend_check)
@@ -130,6 +137,21 @@ def estimate(
         *shares,
     ):
         screen.print(line, highlight=False, soft_wrap=True)
+
+
+def _cost(request: RunRequest, sample: int, samples: int | None, segmenter: str) -> "netdissect.CostEstimate":
+    network = _load(request)
+    if samples is None:
+        return netdissect.estimate(
+            network, str(request.concepts), config=request.config, execution=request.execution, sample=sample
+        )
+    from netdissect.segmenters import load_segmenter
+    from netdissect.segmenters.sample_cost import estimate_on_samples
+
+    options = _sample_options(request, samples)
+    return estimate_on_samples(
+        _generator(network), load_segmenter(segmenter), options, request.config, request.execution, sample
+    )
 
 
 def _one_shard(shard: str | None, ray: str | None) -> "netdissect.Shard | None":
@@ -158,18 +180,36 @@ def _with_samples(typed: Typed[RunRequest], out: Path) -> Typed[RunRequest]:
 
 def _write_samples(network: "netdissect.Network", request: RunRequest, samples: int, segmenter: str) -> None:
     """Draw the samples of a generator and label them, unless the data set is there already."""
-    from netdissect.models import Generator
     from netdissect.segmenters import load_segmenter
-    from netdissect.segmenters.sample_dataset import SampleOptions, segment_samples
+    from netdissect.segmenters.sample_dataset import segment_samples
+
+    generator, options = _generator(network), _sample_options(request, samples)
+    with progress_bars() as progress:
+        segment_samples(generator, load_segmenter(segmenter), str(request.concepts), options, progress=progress)
+
+
+def _generator(network: "netdissect.Network") -> "Generator":
+    """Return a network that is a generator.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    from netdissect.models import Generator
 
     if not isinstance(network, Generator):
         raise ConfigError(
             f"--samples was given, but {network.name} is no generator: it takes images. Expected --concepts DATA, or a "
             "generator: python:package.module:factory, whose factory returns (module, latent sampler)."
         )
-    options = SampleOptions(samples=samples, sample_seed=request.config.sample_seed, device=request.config.device)
-    with progress_bars() as progress:
-        segment_samples(network, load_segmenter(segmenter), str(request.concepts), options, progress=progress)
+    return network
+
+
+def _sample_options(request: RunRequest, samples: int) -> "SampleOptions":
+    from netdissect.segmenters.sample_dataset import SampleOptions
+
+    return SampleOptions(samples=samples, sample_seed=request.config.sample_seed, device=request.config.device)
 
 
 def _where(out: Path | None) -> str:

@@ -4,6 +4,7 @@ Source: Bau et al. 2019 :cite:p:`bau2019gandissect`, section 3.2, and their prog
 Cells that do not show the concept at all, and those in which inserting does not help, never take part.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,11 +18,13 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from netdissect.concepts import Size
 from netdissect.config import Progress
+from netdissect.counted import counted
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConfigError
 from netdissect.experiments.interventions.areas import AreaMeter, Floats, Ints
 from netdissect.models import Layer
 from netdissect.models.surgery.layer_edits import addresses
+from netdissect.progress import show_line
 
 TRIED_CELLS = 5
 """Cells of a sample in which inserting is tried."""
@@ -160,10 +163,12 @@ class CellSearch:
         def checkpoint() -> Arrays:
             return state | {"batches": np.array(done)}
 
-        for number, batch in enumerate(replace(self.meter, samples=samples).batches()):
-            if number < done:
-                continue
+        started = time.monotonic()
+        for batch in list(replace(self.meter, samples=samples).batches())[done:]:
             search(batch)
+            if batch.start == 0:
+                seconds = (time.monotonic() - started) * len(samples) / batch.stop
+                show_line(self.progress, f"{stage}: {counted(len(samples), 'samples')}, about {seconds:.0f} s")
             done += 1
             if self.work:
                 self.work.save(name, checkpoint, now=batch.stop == len(samples))
