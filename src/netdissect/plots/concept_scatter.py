@@ -97,10 +97,10 @@ def _draw_lines(axes: Axes, limit: float, largest: float) -> list[tuple[float, f
 
 
 def _layers(result: Result, layer: str | None) -> list[str]:
-    """Return a layer, or None: all layers of the network, without other bases of them."""
+    """Return a layer, or None: all layers of the network once, without other bases of them."""
     if layer is not None:
         return [result.layer(layer).info.name]
-    return [name for name, each in result.layers.items() if each.info.basis_of is None]
+    return [name for name, each in result.layers.items() if each.info.basis_of is None and name not in result.same_as]
 
 
 def _best(result: Result, quantile: float | None, layer: str | None) -> pl.DataFrame:

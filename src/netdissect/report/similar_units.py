@@ -94,8 +94,13 @@ class CoActivation:
         return zip(units.tolist(), map(tuple, found), strict=True)
 
     def _layers(self, layer: str) -> list[str]:
-        """Return a layer, then the other layers of the network, without other bases of them."""
-        others = [name for name, each in self._result.layers.items() if each.info.basis_of is None and name != layer]
+        """Return a layer, then the other layers of the network, each once and without other bases of them."""
+        same = self._result.same_as
+        others = [
+            name
+            for name, each in self._result.layers.items()
+            if each.info.basis_of is None and name != layer and same.get(layer, layer) != name and name not in same
+        ]
         return [layer, *filter(self.is_known, others)]
 
     def _of_layer(self, layer: str) -> SampledMaxima:

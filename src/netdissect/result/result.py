@@ -10,6 +10,7 @@ Tables are Polars frames. Units are numbered from 0.
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -227,6 +228,15 @@ class LayerResult:
         """The complete unit x concept table, read on access."""
         return self.lazy_scores.collect()
 
+    def equals(self, other: "LayerResult") -> bool:
+        """Tell whether thresholds, labels and top images with their maps are bit for bit those of another layer."""
+        return (
+            self.thresholds.equals(other.thresholds)
+            and self.units.equals(other.units)
+            and self.top.equals(other.top)
+            and np.array_equal(self.top_maps, other.top_maps)
+        )
+
     def __repr__(self) -> str:
         """Return the size of the layer and the names of its tables."""
         info = self.info
@@ -314,6 +324,24 @@ class Result:
                 f"{self.origin.folder / name} was replaced, changed or removed since the run was opened: tables read "
                 "before and now would not belong together. Open the run again."
             )
+
+    @cached_property
+    def same_as(self) -> Mapping[str, str]:
+        """Layers whose results are bit for bit those of an earlier layer: name -> name of the first such layer.
+
+        Both are listed, as when a module returns its input or a graph has one value twice. Counts over layers take the
+        first alone. A layer of the network is not the same as a virtual one.
+        """
+        found: dict[str, str] = {}
+        earlier: list[LayerResult] = []
+        for name, layer in self.layers.items():
+            comparable = (each for each in earlier if each.info.basis_of is None or layer.info.basis_of is not None)
+            first = next((each for each in comparable if layer.equals(each)), None)
+            if first is None:
+                earlier.append(layer)
+            else:
+                found[name] = first.info.name
+        return found
 
     @property
     def units(self) -> pl.DataFrame:

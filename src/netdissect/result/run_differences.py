@@ -199,7 +199,9 @@ def mean_paired_difference(
         As `paired_differences` does, or if a run has no such quantile.
     """
     _refuse_other_quantiles(left, right, quantile)
-    pairs = layer_pairs(left, right, layers)
+    listed = layer_pairs(left, right, layers)
+    # A layer that repeats another one in both runs counts once.
+    pairs = [pair for pair in listed if (left.same_as.get(pair[0]), right.same_as.get(pair[1])) not in listed]
     for pair in pairs:
         _refuse_unpaired(left, right, pair)
     return _mean_difference(left, right, pairs, quantile, rule)

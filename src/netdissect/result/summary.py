@@ -245,6 +245,8 @@ class LayerFindings:
         Number of units with a q-value (Benjamini-Hochberg) below 0.05; None: not reported.
     basis_of
         The layer of which it is another basis; None: it is a layer of the network.
+    same_as
+        An earlier layer with the same results; None: there is none.
     """
 
     layer: str
@@ -254,6 +256,12 @@ class LayerFindings:
     min_iou: float
     significant: int | None = None
     basis_of: str | None = None
+    same_as: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name, with the layer that it equals."""
+        return self.layer if self.same_as is None else f"{self.layer} (same as {self.same_as})"
 
     @property
     def count(self) -> str:
@@ -287,8 +295,9 @@ def findings_of_layer(result: "Result", name: str, quantile: float) -> LayerFind
     unique, significant = measured_count(result, name, quantile), _significant(result, name, quantile)
     limit = result.info.min_iou(name)
     return LayerFindings(
-        name, layer.info.units, unique, tuple(best.iter_rows()), limit, significant, layer.info.basis_of
-    )
+        name, layer.info.units, unique, tuple(best.iter_rows()), limit, significant, layer.info.basis_of,
+        result.same_as.get(name),
+    )  # fmt: skip
 
 
 def _significant(result: "Result", layer: str, quantile: float) -> int | None:
@@ -300,10 +309,13 @@ def _significant(result: "Result", layer: str, quantile: float) -> int | None:
 
 
 def leading(findings: Sequence[LayerFindings], number: int) -> list[LayerFindings]:
-    """Return the layers with most unique detectors, virtual ones after all others, in order of execution."""
-    ranked = sorted(
-        range(len(findings)), key=lambda index: (findings[index].basis_of is not None, -findings[index].unique.count)
-    )
+    """Return the layers with most unique detectors, in order of execution; virtual ones and repeated ones come last."""
+
+    def rank(index: int) -> tuple[bool, float]:
+        each = findings[index]
+        return each.basis_of is not None or each.same_as is not None, -each.unique.count
+
+    ranked = sorted(range(len(findings)), key=rank)
     return [findings[index] for index in sorted(ranked[:number])]
 
 
@@ -362,7 +374,7 @@ def findings_rows(findings: Sequence[LayerFindings], best: int = BEST_UNITS) -> 
     rows = []
     for each in findings:
         row = {
-            "layer": each.layer,
+            "layer": each.title,
             "units": f"{each.units:,}",
             "unique detectors": count_text(each.unique, ""),
             "null": null_text(each.unique) or "not measured",

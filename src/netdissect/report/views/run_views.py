@@ -188,6 +188,8 @@ class ConceptView:
         (attainable IoU at the quantile 0.02 if the data set is small, else None) and ``run``.
     detectors
         For each layer of each run in turn, how many units detect it.
+    total
+        Units over all layers and runs that detect it; those of a layer that is the same as an earlier one count once.
     best
         Its best units anywhere, detectors or not, best first.
     """
@@ -197,17 +199,13 @@ class ConceptView:
     category: str
     data: tuple[Mapping[str, Any], ...]
     detectors: tuple[int, ...]
+    total: int
     best: tuple[MatchingUnit, ...]
 
     @property
     def url(self) -> str:
         """Its page."""
         return urls.concept(self.index)
-
-    @property
-    def total(self) -> int:
-        """Units over all layers and runs that detect it."""
-        return sum(self.detectors)
 
 
 def run_views(runs: Sequence[NumberedRun]) -> list[RunView]:
@@ -305,8 +303,9 @@ def concept_views(runs: Sequence[NumberedRun], listed: int = 24) -> list[Concept
     layers = [LayerTables(run, index) for run in runs for index in range(len(run.result.layers))]
     detectors: dict[str, list[int]] = {name: [0] * len(layers) for name in indices}
     matching: dict[str, list[MatchingUnit]] = {name: [] for name in indices}
+    repeated = [tables.name in tables.run.result.same_as for tables in layers]
     for layer_index, tables in enumerate(layers):
-        for name, unit in _matching_units(tables):
+        for name, unit in _matching_units(tables) if not repeated[layer_index] else ():
             matching[name].append(unit)
         for name, count in tables.labels.filter("detector")["label"].value_counts().rows():
             detectors[name][layer_index] = count
@@ -314,6 +313,7 @@ def concept_views(runs: Sequence[NumberedRun], listed: int = 24) -> list[Concept
     views = [
         ConceptView(
             index, name, data[name][0]["category"], tuple(data[name]), tuple(detectors[name]),
+            sum(count for count, again in zip(detectors[name], repeated, strict=True) if not again),
             tuple(_listed(matching[name], listed)),
         )
         for name, index in indices.items()
