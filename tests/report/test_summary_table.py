@@ -21,7 +21,10 @@ def many_layers(with_statistics: Result, number: int) -> Result:
     for index in range(number):
         counts = layer.statistics["counts"].with_columns(pl.lit(100 + index).alias("unique_detectors"))
         info = layer.info.model_copy(update={"name": NAME.format(index)})
-        layers[info.name] = replace(layer, info=info, statistics={**layer.statistics, "counts": counts})
+        thresholds = layer.thresholds.with_columns(pl.col("threshold") + index)
+        layers[info.name] = replace(
+            layer, info=info, thresholds=thresholds, statistics={**layer.statistics, "counts": counts}
+        )
     return replace(with_statistics, layers=layers)
 
 

@@ -1,12 +1,15 @@
-"""Samples of a generator in the place of images: their seeds and indices, read from the names of their images.
+"""What networks that take no images are given in their place: numbers that follow from the names of the images.
+
+    SampleReader     seeds and indices, for a generator
+    StoredRowReader  positions in the list of stored activations
 
 A data set of samples holds what a generator drew, ``samples/SEED/THOUSANDS/INDEX.png``. The generator is not given
 these images but draws them again, from the latents of the same samples.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +63,36 @@ def read_sample(image: str, root: Path) -> npt.NDArray[Any]:
             "netdissect.segment_samples."
         )
     return np.array([int(found[1]), int(found[2])], np.int64)
+
+
+@dataclass(frozen=True)
+class StoredRowReader(ImageReader):
+    """The images of a data set, as stored activations take them.
+
+    Attributes
+    ----------
+    rows
+        Positions by the name of the image.
+
+    Raises
+    ------
+    ConceptsError
+        If there are no activations of an image of the data set.
+    """
+
+    rows: Mapping[str, int] = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        missing = [row.image for row in self.data.rows if row.image not in self.rows]
+        if missing:
+            raise ConceptsError(
+                f"the activations are of {len(self.rows):,} images, and {len(missing):,} of the {len(self.data):,} "
+                "images "
+                f"of {self.data.root} are not among them, such as {missing[0]}. Expected activations of every image, "
+                "by "
+                "their names in index.csv."
+            )
+
+    def read(self, rows: Sequence[int]) -> npt.NDArray[Any]:
+        """Return the positions of the images `rows`, int64 (B, 1)."""
+        return np.array([[self.rows[self.data.rows[row].image]] for row in rows], np.int64).reshape(len(rows), 1)

@@ -59,8 +59,8 @@ def layers(
 
     request = typed.model()
     source = request.network
-    if source.weights is None and not source.spec.startswith(("python:", "onnx:")):
-        # A factory and an ONNX file have their own weights; other networks need none for a list of layers.
+    if source.weights is None and not source.spec.startswith(("python:", "onnx:", "activations:")):
+        # These have their own weights, or none; other networks need none for a list of layers.
         source = source.model_copy(update={"weights": "none"})
     loaded = netdissect.load_network(**source.model_dump())
     height, width = loaded.preprocessing.size

@@ -438,7 +438,8 @@ class NetworkSource(LoadOptions):
     spec: Annotated[str, Option(metavar="NETWORK", argument=True)] = Field(
         description=(
             "torchvision:NAME, timm:NAME, transformers:NAME (or its folder), efficientnet_lite0|1|2, "
-            "python:package.module:factory, onnx:FILE, or a .safetensors file of the demo or an experiment."
+            "python:package.module:factory, onnx:FILE, activations:DIR, or a .safetensors file of the demo or an "
+            "experiment."
         )
     )
 

@@ -19,6 +19,7 @@ from netdissect.errors import ActivationError, ConfigError
 from netdissect.models import ActivationRecorder, Layer, Network
 from netdissect.models.backends import BackendSettings
 from netdissect.models.checkpoints import missing_weights
+from netdissect.models.stored_activations.stored_network import StoredActivations
 
 if TYPE_CHECKING:
     from netdissect.activations import ImageReader
@@ -89,13 +90,18 @@ class DissectionInputs(NamedTuple):
         config: "DissectConfig",
         execution: "Execution",
     ) -> Self:
-        """Add the reader of the images, which remembers what it knows of their files, or that of samples."""
+        """Add the reader of the images, which remembers what it knows of their files, or of what takes their place."""
         from netdissect.activations import ImageReader  # whose cache needs pydantic, unlike the forward pass
 
         if network.draws:
             from netdissect.activations.sample_reader import SampleReader
 
             return cls(network, data, layers, config, execution, SampleReader(data, network.preprocessing))
+        if isinstance(network, StoredActivations):
+            from netdissect.activations.sample_reader import StoredRowReader
+
+            reader = StoredRowReader(data, network.preprocessing, rows=network.rows)
+            return cls(network, data, layers, config, execution, reader)
         cache = execution.cache_folder if execution.image_cache else None
         return cls(network, data, layers, config, execution, ImageReader(data, network.preprocessing, cache))
 

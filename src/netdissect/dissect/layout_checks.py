@@ -103,6 +103,8 @@ def check_layouts(source: DissectionInputs) -> dict[str, LayoutCheckInfo]:
     """Run the network on two images of the data with and without spots, and check each layer that has a map."""
     if isinstance(source.network, Generator):
         return check_generator(source, source.network)
+    if not source.network.takes_images:
+        return {}  # stored activations answer to no spots
     size = source.network.preprocessing.size
     layers = [layer for layer in source.layers if layer.grid is not None]
     if not layers:

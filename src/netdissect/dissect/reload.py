@@ -26,9 +26,10 @@ def why_not_loaded(source: NetworkSource | None, *, trust_network: bool = False)
         return "the network was made in Python, and its source is not recorded"
     if _is_code(source) and not trust_network:
         return f"the network comes from {source.spec}, and code that a file of others names is not run"
-    files = [source.spec] if source.spec.endswith(".safetensors") else []
+    kind, _, path = source.spec.partition(":")
+    files = [path] if kind in ("onnx", "activations") else [source.spec] if source.spec.endswith(".safetensors") else []
     files += [source.weights] if source.weights not in (None, "none") else []
-    missing = [name for name in files if not Path(name).is_file()]
+    missing = [name for name in files if not Path(name).exists()]
     return f"the network was loaded from {missing[0]}, which is not there any more" if missing else None
 
 

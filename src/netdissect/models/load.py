@@ -7,6 +7,7 @@
     python:package.module:factory   what the factory returns: (module, Preprocessing), (module, latent sampler) of a
                                     generator, or a Network
     onnx:FILE                       the graph of a file (extra "onnx")
+    activations:DIR                 activations that another program stored: no network
     FILE.safetensors                a network that an experiment or the demo trained; its metadata say how it is built
 
 Size, mean, standard deviation and interpolation come with the network and can be overridden. A preset's resize-and-crop
@@ -36,12 +37,14 @@ from netdissect.models.network import Network
 from netdissect.models.onnx_files.load_onnx import load_onnx
 from netdissect.models.preprocessing import Preprocessing, one_a_channel
 from netdissect.models.preprocessing_configs import find_config
+from netdissect.models.stored_activations.stored_network import load_stored
 
 logger = logging.getLogger(__name__)
 
 RANDOM = "none"
 TRANSFORMERS = "transformers:"
 ONNX = "onnx:"
+ACTIVATIONS = "activations:"
 SAFETENSORS = ".safetensors"
 # Named, not imported: this room is read before that one.
 TRAINED_LOADER = "netdissect.training.load_trained"
@@ -72,8 +75,8 @@ def load_network(
     ----------
     spec
         ``torchvision:NAME``, ``timm:NAME``, ``transformers:NAME`` (also a folder), ``efficientnet_lite0|1|2``,
-        ``python:package.module:factory``, ``onnx:FILE`` or the ``.safetensors`` file of a network that an experiment
-        trained.
+        ``python:package.module:factory``, ``onnx:FILE``, ``activations:DIR`` or the ``.safetensors`` file of a network
+        that an experiment trained.
     weights
         None: the network's own. ``none``: a random initialization. Otherwise a checkpoint file; if it was
         trained for another number of classes, the network is built with that many.
@@ -116,7 +119,7 @@ def load_network(
             f"--state-dict chooses the weights {state_dict!r} of a checkpoint, but no checkpoint was named. Expected "
             "--weights FILE, too."
         )
-    for source in (TRANSFORMERS, ONNX):
+    for source in (TRANSFORMERS, ONNX, ACTIVATIONS):
         if spec.startswith(source) and Path(spec.removeprefix(source)).exists():
             spec = source + str(Path(spec.removeprefix(source)).resolve())  # the run is repeated from elsewhere
     given: dict[str, Any] = {
@@ -124,6 +127,10 @@ def load_network(
         "std": None if std is None else one_a_channel("std", std),
         "interpolation": interpolation,
     }
+    if spec.startswith(ACTIVATIONS):
+        options = {"weights": weights, "state_dict": state_dict, "weights_seed": weights_seed, "size": size}
+        stored = NetworkSource(spec=spec, **options, **given)
+        return load_stored(Path(spec.removeprefix(ACTIVATIONS)), _title(stored), stored)
     with _seeded(weights_seed):
         if spec.startswith(ONNX):
             module, preprocessing = _from_onnx(spec, weights, size, given)
@@ -211,7 +218,7 @@ def _from_onnx(spec: str, weights: str | None, size: int | None, given: dict[str
 def _title(source: NetworkSource) -> str:
     """Return a name of a network that distinguishes two results of one architecture."""
     spec = source.spec
-    for prefix in (TRANSFORMERS, ONNX):
+    for prefix in (TRANSFORMERS, ONNX, ACTIVATIONS):
         if spec.startswith(prefix) and Path(spec.removeprefix(prefix)).is_absolute():
             spec = prefix + Path(spec).name
     if source.weights is None:

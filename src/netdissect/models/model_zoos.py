@@ -267,7 +267,7 @@ def unknown_spec(spec: str) -> str:
     """Return the message for a name of no network."""
     kinds = (
         f"torchvision:NAME, timm:NAME, transformers:NAME, {', '.join(LITE_SIZES)}, python:package.module:factory, "
-        "onnx:FILE or a .safetensors file of an experiment"
+        "onnx:FILE, activations:DIR or a .safetensors file of an experiment"
     )
     if Path(spec).exists():
         return f"The network {spec!r} is a path. Expected {kinds}. {not_a_name(Path(spec))}"

@@ -168,6 +168,11 @@ class Network:
         return False
 
     @property
+    def takes_images(self) -> bool:
+        """Whether its input is made from images: that of a generator, or of stored activations, is not."""
+        return not self.draws
+
+    @property
     def digest(self) -> str:
         """SHA-256 over weights, bases and structure: names, classes and settings of all modules.
 

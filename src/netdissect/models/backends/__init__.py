@@ -38,14 +38,14 @@ def open_backend(network: Network, modules: Modules, settings: BackendSettings) 
     Raises
     ------
     BackendError
-        If the network is a generator, and the backend another one than PyTorch.
+        If the network takes no images, and the backend is another one than PyTorch.
     MissingExtraError
         If the package that it needs is not installed.
     """
-    if network.draws and settings.name != "eager":
+    if not network.takes_images and settings.name != "eager":
         raise BackendError(
-            f"The backend {settings.name} runs networks that take images, and the generator {network.name!r} takes "
-            f"latents. Leave out --backend {settings.name} to run it in PyTorch."
+            f"The backend {settings.name} runs networks that take images, and {network.name!r} takes "
+            f"{'latents' if network.draws else 'positions of stored activations'}. Leave out --backend {settings.name}."
         )
     if settings.name == "compile":
         return CompiledBackend(network, modules, settings)

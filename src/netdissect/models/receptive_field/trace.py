@@ -25,6 +25,7 @@ from netdissect.models.run_module import check_has_data, hookable_modules
 
 TRACED_IMAGES = 2
 LATENT = "at the latent, from which a generator draws"
+STORED = "at the list of images, whose activations were stored"
 
 Stamp = tuple[int, int]
 """A tensor and how often it was written to: two equal stamps are one tensor with the same values."""
@@ -80,8 +81,9 @@ def trace(network: Network) -> tuple[TracedModule, ...]:
     """
     check_has_data(network.name, network.module)
     arguments, tracker = _traced_arguments(network), _LayoutTracker()
+    source = LATENT if network.draws else STORED
     for argument in arguments:
-        tracker.layouts[argument] = UnknownLayout(LATENT) if network.draws else image_layout(argument)
+        tracker.layouts[argument] = image_layout(argument) if network.takes_images else UnknownLayout(source)
     traced: dict[str, TracedModule] = {}
     stamps, given = _Stamps(), dict[str, tuple[Stamp, ...]]()
 
@@ -115,7 +117,7 @@ def trace(network: Network) -> tuple[TracedModule, ...]:
 
 def _traced_arguments(network: Network) -> tuple[Tensor, ...]:
     """Return what the module takes for the two images of a trace."""
-    if network.draws:
+    if not network.takes_images:
         return network.arguments(network.preprocessing.noise(TRACED_IMAGES))
     preprocessing = network.preprocessing
     images = torch.zeros(TRACED_IMAGES, preprocessing.channels, *preprocessing.size)
