@@ -170,7 +170,7 @@ def command_lines(text: str) -> Iterator[str]:
 
 def problem(line: str, *, whole: bool) -> str | None:
     """Say why a command line cannot be parsed; `whole`: required options must be there."""
-    words = shlex.split(re.sub(r"[\[\]]", " ", line), comments=True)
+    words = shlex.split(re.sub(r"[\[\]]|(?<=--json) > \S+$", " ", line), comments=True)
     if words[0] != "netdissect":
         return None  # such as an environment variable or another program
     if words[1:] in ([], ["-h"], ["--help"]) or words[1].isupper():

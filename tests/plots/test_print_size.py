@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from matplotlib.figure import Figure
 
+from measured_effects import LONG, cells, effects
 from netdissect import plots
 from netdissect.errors import ResultError
 from netdissect.plots.category_colors import CATEGORY_COLORS
@@ -21,7 +22,6 @@ from printed import printed
 
 WIDTHS = (3.3, 6.8)
 CONCEPTS = 40
-LONG = "a concept with a name that is much too long"
 LAYERS = 14
 Draw = Callable[..., Figure]
 FIGURES: dict[str, Draw] = {
@@ -33,6 +33,11 @@ FIGURES: dict[str, Draw] = {
     "concept_scatter": lambda run, width: plots.concept_scatter(run, swapped(run), names=[LONG * 3] * 2, width=width),
     "sensitivity": lambda run, width: plots.sensitivity(run, next(iter(run.layers)), width=width),
     "unit_map": lambda run, width: plots.unit_map(run, next(iter(run.layers)), width=width),
+    "intervention": lambda _run, width: plots.intervention(
+        pl.DataFrame(effects([(f"{LONG} {index}", "object") for index in range(25)])),
+        pl.DataFrame(cells(8)),
+        width=width,
+    ),
     "units": lambda run, width: plots.units(run, next(iter(run.layers)), (0, 1), count=6, width=width),
 }
 

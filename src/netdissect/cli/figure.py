@@ -281,6 +281,23 @@ def segmented(
 
 @app.command()
 @with_options(FigureOptions)
+def intervention(
+    typed: Typed[FigureOptions],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What 'netdissect intervene --json' printed.")],
+    out: OutOption,
+) -> None:
+    """Draw how areas change where units of a generator are changed, with controls and the map of insertion."""
+    from netdissect.experiments.interventions.intervention_files import read_intervention
+
+    saved = read_intervention(file)
+    figure = netdissect.plots.intervention(
+        saved.table, saved.map_table, names=saved.set_names, width=typed.model().width
+    )
+    _save(figure, out)
+
+
+@app.command()
+@with_options(FigureOptions)
 def experiment(
     typed: Typed[FigureOptions],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What an experiment wrote with --out.")],

@@ -187,6 +187,14 @@ def report(
             help="Result of 'netdissect experiment training-dynamics': its --out folder; repeats.",
         ),
     ] = None,
+    intervention: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--intervention",
+            metavar="FILE",
+            help="What 'netdissect intervene RUN --json' printed, for a page of its areas and controls; repeats.",
+        ),
+    ] = None,
     unit_pages: Annotated[
         int,
         typer.Option(
@@ -201,6 +209,7 @@ def report(
     with progress_bars() as progress:
         page = netdissect.report(results, out or runs[0] / "report", names=run_names(runs, results),
                                  data_root=data_root, unit_pages=unit_pages, training=training or (),
+                                 interventions=intervention or (),
                                  progress=progress)  # fmt: skip
     console().print(f"The report is {page}", soft_wrap=True)
 

@@ -3,6 +3,7 @@ from .concept_scatter import concept_scatter as concept_scatter
 from .depth import RUN_COLORS as RUN_COLORS
 from .depth import depth as depth
 from .formulas.formula_gains import formula_gains as formula_gains
+from .generators.intervention import intervention as intervention
 from .image_segmentation import Segment as Segment
 from .image_segmentation import Segmentation as Segmentation
 from .image_segmentation import segmented_image as segmented_image

@@ -23,7 +23,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from netdissect import plots
@@ -35,6 +35,7 @@ from netdissect.report.drawing.inline_svg import firing_map_svg, histogram_svg, 
 from netdissect.report.formulas.formula_views import formula_view
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
 from netdissect.report.terms import TERMS
+from netdissect.report.views.intervention_views import InterventionView
 from netdissect.report.views.masked_images import MaskedImage
 from netdissect.report.views.matched_units import MatchingView, RunMatching
 from netdissect.report.views.run_views import ConceptView, LayerView, MatchingUnit, RunView, difference_views, legend
@@ -91,6 +92,8 @@ class Pages:
         Folder of the explorer's templates; None: the pages are written to disk.
     trainings
         Results of `training-dynamics` that are shown with the runs.
+    interventions
+        Interventions in generators of the runs.
     """
 
     def __init__(
@@ -99,8 +102,10 @@ class Pages:
         missing: Collection[str] = (),
         live: Path | None = None,
         trainings: Sequence[TrainingView] = (),
+        interventions: Sequence[InterventionView] = (),
     ) -> None:
         self.runs = runs
+        self.interventions = interventions
         self.trainings = trainings
         self.missing = missing
         self.colors = legend(runs)
@@ -192,6 +197,17 @@ class Pages:
         """Return the page of all trainings: the concepts with detectors at each snapshot."""
         return self.render("training.html.j2", urls.TRAINING, **live)
 
+    def changed_units(self, **live: Any) -> str:
+        """Return the page of all interventions: areas of concepts before and after, with controls."""
+        charts = []
+        for view in self.interventions:
+            saved, rows = view.saved, [dict(effect.values) | {"name": effect.name} for effect in view.effects]
+            figure = plots.intervention(saved.table, saved.map_table, names=saved.set_names)
+            description = f"{view.title}: change of the area of each concept, with 95 % intervals and controls."
+            values = {name: [row[name] for row in rows] for name in rows[0] if name != "set"}
+            charts.append(chart(figure, str(escape(description)), values))
+        return self.render("interventions.html.j2", urls.INTERVENTIONS, charts=charts, **live)
+
     def charts(self, tables: LayerTables, view: LayerView) -> dict[str, Markup]:
         """Draw the charts of a layer's page: iou, and bars, sensitivity and map where there is something to draw."""
         result = tables.run.result
@@ -237,6 +253,7 @@ class Pages:
             concept_indices=self.concept_indices,
             missing=self.missing,
             trainings=self.trainings,
+            interventions=self.interventions,
             min_listed_iou=MIN_LISTED_IOU,
             **values,
         )

@@ -7,6 +7,7 @@
     terms.html                    definitions of the terms
     concepts/index.html           all concepts
     training.html                 concepts over a training
+    interventions.html            units of a generator that were changed, and the areas of concepts
     concepts/c7.html              concept 7 of `netdissect.report.layer_tables.concept_indices`
     images/0/345.webp             image 345 of data set 0
     images/0/345.js               the masks of its concepts, if a page shows one of them
@@ -21,6 +22,7 @@ INDEX = "index.html"
 CONCEPTS = "concepts/index.html"
 TERMS = "terms.html"
 TRAINING = "training.html"
+INTERVENTIONS = "interventions.html"
 STYLE = "static/report.css"
 SCRIPT = "static/report.js"
 NUMBERED_FILE = re.compile(
@@ -95,4 +97,7 @@ def is_report_file(name: str) -> bool:
     >>> is_report_file("r0/l1/u12.html"), is_report_file("../notes.html")
     (True, False)
     """
-    return name in {INDEX, CONCEPTS, TERMS, TRAINING, STYLE, SCRIPT} or NUMBERED_FILE.fullmatch(name) is not None
+    return (
+        name in {INDEX, CONCEPTS, TERMS, TRAINING, INTERVENTIONS, STYLE, SCRIPT}
+        or NUMBERED_FILE.fullmatch(name) is not None
+    )

@@ -27,6 +27,7 @@ from netdissect.report.drawing.concept_scripts import concept_script
 from netdissect.report.drawing.examples import examples_of_runs
 from netdissect.report.layer_tables import MAX_UNIT_PAGES, LayerTables, NumberedRun, number_runs
 from netdissect.report.pages import GENERATOR, PageNotes, Pages, script, style
+from netdissect.report.views.intervention_views import Interventions, open_interventions
 from netdissect.report.views.masked_images import (
     CARD_IMAGES,
     CONCEPT_IMAGES,
@@ -36,7 +37,7 @@ from netdissect.report.views.masked_images import (
 )
 from netdissect.report.views.matched_units import RunMatching, run_matchings
 from netdissect.report.views.run_views import ConceptView, RunView, concept_views, run_views
-from netdissect.report.views.training_views import Trainings, TrainingView, open_trainings, training_images
+from netdissect.report.views.training_views import Trainings, open_trainings, training_images
 from netdissect.report.views.unit_views import UnitDetail, UnitRows, UnitView, unit_detail, unit_rows, unit_view
 from netdissect.result import Result
 from netdissect.result.files import write_whole
@@ -56,6 +57,7 @@ def report(
     data_root: str | Path | None = None,
     unit_pages: int = MAX_UNIT_PAGES,
     training: Trainings = (),
+    interventions: Interventions = (),
     progress: ShowProgress = None,
 ) -> Path:
     """Write the report of one or more runs as a folder of plain files.
@@ -75,6 +77,8 @@ def report(
         Units of each layer that have a page: those with the highest IoU. The page of the layer lists all units.
     training
         Results of the experiment `training-dynamics`, or their folders, for a page of the concepts at each step.
+    interventions
+        Files that ``netdissect intervene RUN --json`` printed, for a page of the areas of concepts before and after.
     progress
         None: shown on a terminal or in a notebook. False: not. A function: called with the stage, the number of units
         done and their total.
@@ -97,9 +101,9 @@ def report(
     _refuse_foreign(out)
     runs = number_runs(each, names, data_root, unit_pages)
     try:
-        trainings = open_trainings(training, runs)
+        trainings, changes = open_trainings(training, runs), open_interventions(interventions, runs)
         with _Folder(out) as folder, shown(progress) as display:
-            _Writer(runs, folder, data_root, display, trainings).write()
+            _Writer(folder, Pages(runs, trainings=trainings, interventions=changes), data_root, display).write()
             for result in each:
                 result.check_unchanged()
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -177,19 +181,18 @@ class _Writer:
 
     def __init__(
         self,
-        runs: Sequence[NumberedRun],
         folder: _Folder,
+        pages: Pages,
         data_root: str | Path | None,
         progress: Progress | None,
-        trainings: Sequence[TrainingView],
     ) -> None:
-        self.runs = runs
+        runs = self.runs = pages.runs
         self.folder = folder
         self.progress = progress
         self.roots = {run.data_index: image_folder(run.result.info.data.root, data_root) for run in runs}
         self.missing: dict[str, str] = {}
-        self.trainings = trainings
-        self.pages = Pages(runs, self.missing, trainings=trainings)
+        pages.missing = self.missing
+        self.pages = pages
         self.views = run_views(runs)
         self.done = 0
 
@@ -204,10 +207,12 @@ class _Writer:
         self.folder.write(urls.TERMS, self.pages.terms())
         self.folder.write(urls.CONCEPTS, self.pages.concepts(self.views, concepts))
         self._concepts(concepts)
-        if self.trainings:
-            for run, image in training_images(self.trainings, self.runs):
+        if self.pages.trainings:
+            for run, image in training_images(self.pages.trainings, self.runs):
                 self._write_images(run, [image])
             self.folder.write(urls.TRAINING, self.pages.training())
+        if self.pages.interventions:
+            self.folder.write(urls.INTERVENTIONS, self.pages.changed_units())
         matchings = self._matchings()
         text = self.pages.index(self.views, concepts, self._notes(), matchings)
         write_whole(self.folder.path / urls.INDEX, lambda file: file.write(text.encode()))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from scipy import stats
@@ -11,11 +12,13 @@ from typer.testing import CliRunner
 
 import netdissect
 from netdissect.cli.app import app
+from netdissect.dissect.work_dir import work_dir
 from netdissect.errors import ConfigError
 from netdissect.experiments.interventions.areas import AreaMeter
 from netdissect.experiments.interventions.change_units import Intervention
 from netdissect.experiments.interventions.intervene import intervene
 from netdissect.experiments.interventions.intervene_config import InterveneConfig
+from netdissect.experiments.interventions.intervention_files import read_intervention
 from netdissect.experiments.interventions.unit_choice import control_sets
 from netdissect.models import as_network
 from netdissect.models.surgery.layer_edits import with_units
@@ -83,6 +86,7 @@ def test_an_inserted_unit_draws_its_concept_where_it_is_inserted(run: Path) -> N
 
 def test_an_interrupted_intervention_goes_on_where_it_was(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netdissect.experiments.interventions.intervene.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(work_dir, "MAX_LOST_SECONDS", 0.0)  # on a slow disk, too
     config = InterveneConfig(concept="vehicle", units="each", samples=12, random_sets=2, batch_size=4)
     measured: list[int] = []
 
@@ -152,7 +156,7 @@ def test_a_run_of_a_network_that_draws_nothing_is_refused(tmp_path: Path) -> Non
         intervene(result, InterveneConfig(concept="car"), generator=network, progress=False)  # type: ignore[arg-type]
 
 
-def test_the_command_prints_a_table_and_json(run: Path) -> None:
+def test_the_command_prints_a_table_and_json(run: Path, tmp_path: Path) -> None:
     command = ["intervene", str(run), "--concept", "building", "--units", "top:1", "--samples", "12"]
     text = CliRunner().invoke(app, [*command, "--segmenter", PAINT], catch_exceptions=False)
     assert text.exit_code == 0
@@ -160,7 +164,11 @@ def test_the_command_prints_a_table_and_json(run: Path) -> None:
     printed = CliRunner().invoke(app, [*command, "--json", "--trust-network"], catch_exceptions=False)
     found = json.loads(printed.stdout)
     assert found["units"] == [[TINY.planted_units["building"]]]
-    assert {"effect", "ci_low", "ci_high", "control_effect"} <= {*found["effects"][0]}
+    (tmp_path / "found.json").write_text(printed.stdout)
+    saved, info = read_intervention(tmp_path / "found.json"), netdissect.load_result(run).info
+    assert (saved.generator_digest, saved.segmenter, saved.samples) == (info.network.digest, PAINT, 12)
+    assert saved.table.equals(pl.DataFrame(found["effects"], schema=saved.table.schema))
+    assert saved.map_table.is_empty()
     with pytest.raises(ConfigError, match=r"code that a file of others names is not run"):
         CliRunner().invoke(app, command, catch_exceptions=False)
 

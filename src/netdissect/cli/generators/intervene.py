@@ -53,18 +53,25 @@ def intervene(
             data=data_root, trust_network=trust_network, progress=progress,
         )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(_as_json(found), indent=2))
+        masks, info = result.info.data.masks, result.info
+        facts = {
+            "generator": info.network.name,
+            "generator_digest": info.network.digest,
+            "segmenter": segmenter or (masks.segmenter if masks else None),
+        }
+        typer.echo(json.dumps(facts | _as_json(found, info.data.images), indent=2))
         return
     console().print(_table(found), soft_wrap=True)
     if len(found.strengths):
         console().print("", _strengths(found), sep="\n", soft_wrap=True)
 
 
-def _as_json(found: "Intervention") -> dict[str, Any]:
+def _as_json(found: "Intervention", images: int) -> dict[str, Any]:
     return {
         "layer": found.layer,
         "units": found.units,
         **found.config.model_dump(exclude={"units", "layer"}),
+        "samples": min(found.config.samples, images),
         "effects": found.table.to_dicts(),
         "map": found.map.to_dicts(),
         "strengths": found.strengths.to_dicts(),

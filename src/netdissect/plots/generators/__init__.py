@@ -1,0 +1,1 @@
+"""Figures of generators: intervention.py draws what units that are changed do, with controls."""
