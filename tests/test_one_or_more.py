@@ -14,7 +14,6 @@ from netdissect.experiments.compare.experiment import CompareConfig, compare
 from netdissect.experiments.counts import count_rows
 from netdissect.experiments.rater_agreement.experiment import RaterAgreementConfig
 from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig
-from netdissect.experiments.rotate.experiment import RotateConfig
 from netdissect.explorer.run_registry import RunRegistry
 from netdissect.models import resolve_layers
 from netdissect.result import Result, compare_results, paired_differences
@@ -72,8 +71,7 @@ def test_configurations_take_one_name_for_a_list_of_one(run: Path) -> None:
     assert measured.layers == ("conv5",)
     assert Selection(categories="object", concepts="car").concepts == ("car",)
     assert CompareConfig(layers="conv5", expected="a").layers == ("conv5",)
-    assert RotateConfig(dissect=measured, bases="pca", matrices=run).bases == ("pca",)
-    assert RotateConfig(dissect=measured, matrices=str(run)).matrices == (run,)
+    assert DissectConfig(layers="conv5", bases="pca").bases == ("pca",)
     assert RaterAgreementConfig(layers="conv5").layers == ("conv5",)
     asked = ReproduceConfig(names="torchvision:alexnet", layers="features.10")
     assert (asked.names, asked.layers) == (("torchvision:alexnet",), ("features.10",))

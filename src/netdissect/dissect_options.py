@@ -8,6 +8,25 @@ from typing import Literal, TypedDict
 class DissectOptions(TypedDict, total=False):
     """Keywords of `netdissect.dissect` and of the functions that take the same options."""
 
+    basis: str | Sequence[str]
+    """In which bases each layer is dissected, all in one forward pass; repeats. neurons: its own units. pca, ica:
+    principal, independent components. nmf: parts of a non-negative factorization. kmeans: clusters. rotation,
+    permutation: random, of a seed. file: a matrix (.npy, .safetensors), a row for each unit. sae: latents of a sparse
+    autoencoder."""
+
+    basis_images: int
+    """Images at most whose cells are sampled, spread evenly over the data set."""
+
+    basis_cells: int
+    """Cells at most on which a basis is fitted, drawn at random from these images; of a layer of more than 64 units
+    fewer than a million, so that they take at most 256 MB."""
+
+    basis_iterations: int
+    """At most, of ica, nmf and kmeans."""
+
+    basis_seed: int
+    """Of the draw of cells, and of the start of ica, nmf and kmeans."""
+
     protocol: str
     """Whose definition of the numbers; the options below change single choices of it."""
 

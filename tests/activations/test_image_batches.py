@@ -74,7 +74,7 @@ def test_a_run_uses_and_records_the_filter_and_is_another_run_with_another(data)
         largest = module(batch).detach().amax((0, 2, 3))
         assert result.layer("0").thresholds["max_activation"].to_list() == pytest.approx(largest.tolist(), rel=1e-5)
     with pytest.raises(NetworkError, match=r"\(bicubic\).*the run used 24 x 24 \(bilinear\)"):
-        network_of(results["bilinear"].info, found["bicubic"])
+        network_of(results["bilinear"].info, found["bicubic"], folder=None)
 
 
 def test_images_with_transparency_are_dissected_by_a_network_of_four_channels(data):

@@ -22,7 +22,7 @@ def test_a_layer_is_rotated_and_two_runs_are_compared(netdissect, data, network,
     out = tmp_path / "rotate"
     done = netdissect(
         "experiment", "rotate", network, "--layer", "1", "--concepts", data, "--rotations", 1, "--steps", 1,
-        "--basis", "permutation", "--quantile", 0.05, "--out", out,
+        "--basis", "permutation:0", "--quantile", 0.05, "--out", out,
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "Question: Do single units mean more" in done.out
@@ -37,7 +37,7 @@ def test_a_layer_is_rotated_and_two_runs_are_compared(netdissect, data, network,
 def test_a_basis_that_does_not_fit_ends_with_one_paragraph(netdissect, data, network, tmp_path):
     np.save(tmp_path / "wide.npy", np.eye(99))
     done = netdissect(
-        "experiment", "rotate", network, "--layer", "1", "--concepts", data, "--matrix", tmp_path / "wide.npy",
+        "experiment", "rotate", network, "--layer", "1", "--concepts", data, "--basis", f"file:{tmp_path / 'wide.npy'}",
         "--rotations", 0, "--out", tmp_path / "out",
     )  # fmt: skip
     assert done.code == 2

@@ -102,7 +102,7 @@ def test_the_report_of_the_demo_shows_the_random_weights_too(made, folder, monke
 def test_the_runs_of_the_demo_load_their_networks_in_any_folder(made, folder, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = load_result(folder / "runs" / run)
-    assert network_of(result.info).digest == result.info.network.digest
+    assert network_of(result.info, folder=result.folder).digest == result.info.network.digest
     masks = verify_sample(result, 8, progress=False)
     assert {mask.largest_difference for mask in masks} == {0.0}
 

@@ -61,6 +61,13 @@ def _share_above(value: float) -> float:
 Quantile = Annotated[Fraction, AfterValidator(_share_above)]
 
 
+BASIS_NAMES = "neurons|pca[:N]|ica[:N]|nmf[:N]|kmeans[:N]|rotation:SEED|permutation:SEED|file:F|sae:F"
+BasisName = Annotated[
+    str,
+    Field(pattern=r"^(neurons|(pca|ica|nmf|kmeans)(:[1-9]\d{0,5})?|(rotation|permutation):\d{1,9}|(file|sae):.+)$"),
+]
+
+
 def _all_different(values: tuple[float, ...]) -> tuple[float, ...]:
     if len(set(values)) < len(values):
         raise ValueError("no value may be given twice")
@@ -285,6 +292,27 @@ class Assumed(Config):
     )
 
 
+class BasisFit(Config):
+    """Sample of cells on which bases are fitted, and how."""
+
+    images: Annotated[int, Option("--basis-images")] = Field(
+        500, gt=0, description="Images at most whose cells are sampled, spread evenly over the data set."
+    )
+    cells: Annotated[int, Option("--basis-cells")] = Field(
+        20_000,
+        gt=0,
+        le=1_000_000,
+        description="Cells at most on which a basis is fitted, drawn at random from these images; of a layer of more "
+        "than 64 units fewer than a million, so that they take at most 256 MB.",
+    )
+    iterations: Annotated[int, Option("--basis-iterations")] = Field(
+        400, gt=0, description="At most, of ica, nmf and kmeans."
+    )
+    seed: Annotated[int, Option("--basis-seed")] = Field(
+        0, ge=0, description="Of the draw of cells, and of the start of ica, nmf and kmeans."
+    )
+
+
 class DissectConfig(Config):
     """What one dissection measures, apart from the network and the data set."""
 
@@ -294,6 +322,19 @@ class DissectConfig(Config):
             "Dotted module names or globs, e.g. 'layer4'; repeats. auto: the last layer of each stage. blocks: every "
             "block. mlp: the hidden neurons of the perceptrons in transformer blocks."
         ),
+    )
+    bases: Annotated[tuple[BasisName, ...], OneOrMore, Option("--basis", metavar=BASIS_NAMES, panel="Bases")] = Field(
+        ("neurons",),
+        min_length=1,
+        description=(
+            "In which bases each layer is dissected, all in one forward pass; repeats. neurons: its own units. pca, "
+            "ica: principal, independent components. nmf: parts of a non-negative factorization. kmeans: clusters. "
+            "rotation, permutation: random, of a seed. file: a matrix (.npy, .safetensors), a row for each unit. sae: "
+            "latents of a sparse autoencoder."
+        ),
+    )
+    basis_fit: Annotated[BasisFit, Option(panel="Bases")] = Field(
+        default_factory=BasisFit, description="Sample of cells on which bases are fitted, and how."
     )
     protocol: Annotated[Protocol, Option(panel="Protocol")] = Field(
         default_factory=Protocol, description="The definition of the numbers."

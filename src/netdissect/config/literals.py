@@ -19,7 +19,7 @@ BackendName = Literal["eager", "compile", "onnxruntime", "openvino"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 BASIS_OF = "basis of "
-"""Begins the type of a virtual layer, before the name of the layer of whose units its units are combinations."""
+"""Begins the type of a virtual layer, before the name of the layer from whose units its own are computed."""
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 RULES: tuple[Rule, ...] = get_args(Rule)
 

@@ -102,7 +102,7 @@ def checked_network(result: Result, images: Path, network: Network | torch.nn.Mo
     Returns
     -------
     Network
-        With the rotated layers of the run.
+        With the virtual layers of the run.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def checked_network(result: Result, images: Path, network: Network | torch.nn.Mo
     ConceptsError
         If the digest is another one and an image that is needed cannot be read.
     """
-    opened = open_network_of(result.info, network)
+    opened = open_network_of(result.info, network, folder=result.folder)
     if opened.digest != result.info.network.digest:
         _compare_activations(result, _checked_layers(result, opened), images, opened)
     return opened
@@ -157,7 +157,10 @@ def segment_by_units(
     tables = {name: result.layer(name) for name in layers or own[-1:]}
     found = {name: detectors(result, name, quantile) for name in tables}
     folder = image_folder(result.info.data.root, data_root)
-    opened = network_of(result.info) if network is None else checked_network(result, folder, network)
+    if network is None:
+        opened = network_of(result.info, folder=result.folder)
+    else:
+        opened = checked_network(result, folder, network)
     pixels = network_pixels(image, result.info.network)[None]
     recorded = [layer for layer in run_layers(opened, result.info) if layer.name in tables]
     maps = image_maps(opened, recorded, pixels, result.info.config)

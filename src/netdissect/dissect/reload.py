@@ -1,14 +1,16 @@
 """Load the network and the data of a finished run, if they are unchanged."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import NetworkSource
+from netdissect.dissect.bases.basis_files import kept_bases, missing_bases
 from netdissect.errors import ConceptsError, NetworkError
 from netdissect.models import Network, Preprocessing, reload_network
-from netdissect.models.surgery.rotations import is_rotated_name, with_recorded_rotations
+from netdissect.models.surgery.rotations import with_recorded_rotations
 from netdissect.result import RunInfo
 
 
@@ -39,7 +41,11 @@ def _is_code(source: NetworkSource | None) -> bool:
 
 
 def network_of(
-    info: RunInfo, network: Network | torch.nn.Module | None = None, *, trust_network: bool = False
+    info: RunInfo,
+    network: Network | torch.nn.Module | None = None,
+    *,
+    folder: Path | None,
+    trust_network: bool = False,
 ) -> Network:
     """Load the network of a run, or check that a given one is the same.
 
@@ -49,6 +55,8 @@ def network_of(
         Of the run.
     network
         A module gets the name and the preprocessing that the run recorded. None: loaded as the run recorded it.
+    folder
+        Of the run, which holds the bases of its virtual layers; None: it was made in memory.
     trust_network
         Import the Python factory that the run names, if any: the author of the run can then execute any code here.
 
@@ -58,7 +66,7 @@ def network_of(
         If the source of the network is not recorded or is untrusted code, or if structure, weights or preprocessing
         have changed.
     """
-    opened = open_network_of(info, network, trust_network=trust_network)
+    opened = open_network_of(info, network, folder=folder, trust_network=trust_network)
     if opened.digest != info.network.digest:
         raise NetworkError(
             f"{opened.name!r} has the digest {opened.digest[:12]} but the run was made with {info.network.name!r} of "
@@ -68,17 +76,30 @@ def network_of(
 
 
 def open_network_of(
-    info: RunInfo, network: Network | torch.nn.Module | None = None, *, trust_network: bool = False
+    info: RunInfo,
+    network: Network | torch.nn.Module | None = None,
+    *,
+    folder: Path | None,
+    trust_network: bool = False,
 ) -> Network:
     """Load or take the network of a run, whatever its weights; see `network_of`, which compares them by their digest.
 
-    Rotated copies of layers, which the run names, are added.
+    The bases of virtual layers are added: rotations, which the run names, and those that its folder holds.
 
     Raises
     ------
     NetworkError
         If the source of the network is not recorded or is untrusted code, or if the preprocessing has changed.
+    ResultError
+        If the folder holds a damaged basis.
     """
+    return _with_recorded_bases(open_module_of(info, network, trust_network=trust_network), info, folder)
+
+
+def open_module_of(
+    info: RunInfo, network: Network | torch.nn.Module | None = None, *, trust_network: bool = False
+) -> Network:
+    """Load or take the network of a run without its virtual layers; see `open_network_of`."""
     if network is None:
         source = info.network.source
         reason = why_not_loaded(source, trust_network=trust_network)
@@ -101,19 +122,22 @@ def open_network_of(
             f"{used.size[0]} x {used.size[1]} ({used.interpolation}), {used.mean} and {used.std}. Give it the same "
             "preprocessing."
         )
-    network = with_recorded_rotations(network, [layer.name for layer in info.layers])
-    lacking = [name for name in unrecorded_bases(info) if name not in network.bases]
-    if lacking:
-        raise NetworkError(
-            f"{network.name!r} has no layer {', '.join(lacking)}: a run does not record bases other than rotations. "
-            "Give the network with its bases, Network(..., bases=...)."
-        )
     return network
 
 
-def unrecorded_bases(info: RunInfo) -> list[str]:
-    """Return the virtual layers of a run whose basis it does not record: all but rotations, whose name says theirs."""
-    return [layer.name for layer in info.layers if layer.basis_of is not None and not is_rotated_name(layer.name)]
+def _with_recorded_bases(network: Network, info: RunInfo, folder: Path | None) -> Network:
+    """Return a network with the virtual layers of a run; those that it has are not made again."""
+    network = with_recorded_rotations(network, [layer.name for layer in info.layers])
+    virtual = [layer for layer in info.layers if layer.basis_of is not None and layer.name not in network.bases]
+    lacking = missing_bases(folder, virtual)
+    if lacking:
+        raise NetworkError(
+            f"{network.name!r} has no layer {', '.join(lacking)}: the run does not hold its basis, because it was kept "
+            "in memory or written by an older version. Give the network with its bases, Network(..., bases=...)."
+        )
+    if folder is None or not virtual:
+        return network
+    return replace(network, bases={**network.bases, **kept_bases(folder, virtual)})
 
 
 def data_of(info: RunInfo, root: ConceptData | str | Path | None = None) -> ConceptData:

@@ -18,6 +18,7 @@ import torch
 from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
+from netdissect.dissect.bases.layer_bases import with_bases
 from netdissect.dissect.choices.backend_choice import backend_text, with_backend
 from netdissect.dissect.choices.batch_size import explained_out_of_memory, find_batch_size
 from netdissect.dissect.cost_plan import CostPlan, make_plan, size_text
@@ -110,8 +111,8 @@ def dissect(
     config, execution = read_options(dissect, options, ConfigObjects(layers, config, execution))
     network = as_network(model, preprocessing)
     run = None if out is None else run_folder(out)
-    source = open_inputs(network, data, config, execution, run)
     with shown(progress) as display:
+        source = open_inputs(network, data, config, execution, run, display)
         return _dissect(source, run, display, show_counts=display is not progress)
 
 
@@ -143,13 +144,14 @@ def open_inputs(
     config: DissectConfig,
     execution: Execution,
     run: Path | None = None,
+    progress: Progress | None = None,
 ) -> DissectionInputs:
-    """Open the data set, resolve the layers and choose device, batch size and backend: all a forward pass needs.
+    """Open the data set, resolve the layers, fit their bases and choose device, batch size and backend.
 
     The returned configuration describes the choice of images, also if the data set was opened before, and names each
     layer, the device, the batch size and the backend, which is PyTorch where another one cannot take the network. Those
     that are ``auto`` are the ones with which a run in the folder `run`
-    began, if there is one.
+    began, if there is one. Bases that were fitted for a run in this folder are used again.
 
     Raises
     ------
@@ -169,7 +171,7 @@ def open_inputs(
     if config.batch_size == "auto":
         source = source.with_config(batch_size=find_batch_size(source))
     check_samples(source)
-    return with_backend(source)
+    return with_backend(with_bases(source, run, progress))
 
 
 def finished_run(run: Path, info: RunInfo) -> Result | None:

@@ -18,12 +18,13 @@ from netdissect.concepts import ConceptData, Size
 from netdissect.config import Execution
 from netdissect.dissect.cost_plan import LayerPlan
 from netdissect.dissect.forward import DissectionInputs, forward
-from netdissect.dissect.reload import data_of, network_of, open_run_data
+from netdissect.dissect.reload import data_of, network_of, open_module_of, open_run_data
 from netdissect.dissect.run_dissection import dissect
 from netdissect.models import Network, exact_patterns, resolve_layers
+from netdissect.models.dictionaries.basis_spec import NEURONS
 from netdissect.progress import ShowProgress, shown
 from netdissect.result import LayerInfo, LayerResult, Result, RunInfo
-from netdissect.result.files import corrupted_files, layer_folder, repair_file
+from netdissect.result.files import BASES, corrupted_files, layer_folder, repair_file
 from netdissect.result.run_config import CONFIG_FILE
 
 
@@ -108,7 +109,7 @@ def verify_sample(
     NetworkError, ConceptsError
         If the network or the data are not those of the run, or cannot be loaded.
     """
-    network = network_of(run.info, network, trust_network=trust_network)
+    network = network_of(run.info, network, folder=run.folder, trust_network=trust_network)
     data = data_of(run.info, root)
     config = run.info.config
     source = DissectionInputs.of(
@@ -198,15 +199,19 @@ def repair(
     computed = [name for name in damaged if name != CONFIG_FILE]
     if not computed:
         return list(damaged)
-    network, data = network_of(info, network, trust_network=trust_network), data_of(info, root)
+    data = data_of(info, root)
     with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as recomputed:
         target = Path(recomputed) / "run"
-        # A graph is made for all layers of a run: with fewer of them its last bits may be others.
-        graph = info.config.backend != "eager"
-        layers = exact_patterns(
-            [layer.name for layer in info.layers] if graph else _layers_of(folder, info.layers, computed)
-        )
-        dissect(network, data, config=info.config, layers=layers, out=target, progress=progress)
+        if any(name.startswith(f"{BASES}/") for name in computed):
+            fitted_anew = open_module_of(info, network, trust_network=trust_network)
+            dissect(fitted_anew, data, config=info.config, out=target, progress=progress)
+        else:
+            whole = network_of(info, network, folder=folder, trust_network=trust_network)
+            config = info.config.model_copy(update={"bases": (NEURONS,)})  # its network has all virtual layers
+            # A graph is made for all layers of a run: with fewer of them its last bits may be others.
+            graph = info.config.backend != "eager"
+            names = [layer.name for layer in info.layers] if graph else _layers_of(folder, info.layers, computed)
+            dissect(whole, data, config=config, layers=exact_patterns(names), out=target, progress=progress)
         for name in computed:
             repair_file(folder, target, name)
     return list(damaged)

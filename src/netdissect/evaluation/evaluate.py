@@ -184,5 +184,7 @@ def _moment_metrics(result: Result, layer: str, units: pl.DataFrame, config: Eva
 
 def _cosy(result: Result, units: pl.DataFrame, folder: Path, network: Network | None, display: Display) -> pl.DataFrame:
     control = {layer: image_means(result, layer) for layer in units["layer"].unique(maintain_order=True)}
-    scores = CosyScores(result, network_of(result.info, network), ImageFolders.of(folder), control)
+    scores = CosyScores(
+        result, network_of(result.info, network, folder=result.folder), ImageFolders.of(folder), control
+    )
     return scores.of(units, display)

@@ -19,31 +19,32 @@ from netdissect.training.task_images import TaskImages
 
 def rotate(
     model: Network | torch.nn.Module | str, data: ConceptData | str | Path, *, layer: str | Sequence[str], rotations:
-    int = ..., steps: int = ..., basis: Literal["pca", "ica", "permutation"] | Sequence[Literal["pca", "ica",
-    "permutation"]] = ..., matrix: str | Path | Sequence[str | Path] = ..., rule: Literal["top-label", "per-category"] =
-    ..., protocol: str = ..., quantile: float | Sequence[float] = ..., threshold: Literal["exact", "interpolated",
-    "hazen"] = ..., threshold_grid: int | None = ..., anchor: Literal["receptive-field", "receptive-field-integer",
-    "half-pixel", "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates:
-    Literal["once", "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ...,
-    categories: str | Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None =
-    ..., sample_seed: int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision:
-    Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] |
-    Literal["auto"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
-    all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
-    float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool = ..., permutations: Literal["auto"] | int =
-    ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ...,
-    assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
-    weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ...,
-    mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
-    Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ...,
-    out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    int = ..., steps: int = ..., rule: Literal["top-label", "per-category"] = ..., basis: str | Sequence[str] = ...,
+    basis_images: int = ..., basis_cells: int = ..., basis_iterations: int = ..., basis_seed: int = ..., protocol: str =
+    ..., quantile: float | Sequence[float] = ..., threshold: Literal["exact", "interpolated", "hazen"] = ...,
+    threshold_grid: int | None = ..., anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel",
+    "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once",
+    "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str |
+    Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
+    int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
+    ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool =
+    ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ...,
+    bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool =
+    ..., iqr: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ...,
+    keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ...,
+    receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ...,
+    state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] |
+    None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic",
+    "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress:
+    Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def layer_profile(
     model: Network | torch.nn.Module | str, data: ConceptData | str | Path, *, rule: Literal["top-label",
-    "per-category"] = ..., layer: str | Sequence[str] = ..., protocol: str = ..., quantile: float | Sequence[float] =
-    ..., threshold: Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int | None = ..., anchor:
-    Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction:
+    "per-category"] = ..., layer: str | Sequence[str] = ..., basis: str | Sequence[str] = ..., basis_images: int = ...,
+    basis_cells: int = ..., basis_iterations: int = ..., basis_seed: int = ..., protocol: str = ..., quantile: float |
+    Sequence[float] = ..., threshold: Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int | None = ...,
+    anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction:
     Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once", "each"] = ..., segmentation_size: int |
     None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
     Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size:
@@ -63,28 +64,8 @@ def compare(
     sources: Result | Path | Network | torch.nn.Module | str | Sequence[Result | Path | Network | torch.nn.Module | str]
     = ..., data: ConceptData | str | Path | None = ..., *, layer: str | Sequence[str] = ..., quantile: float | None =
     ..., rule: Literal["top-label", "per-category"] = ..., published: str | Path | None = ..., expected: str |
-    Sequence[str] = ..., protocol: str = ..., threshold: Literal["exact", "interpolated", "hazen"] = ...,
-    threshold_grid: int | None = ..., anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel",
-    "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once",
-    "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str |
-    Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
-    int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
-    ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool =
-    ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ...,
-    bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool =
-    ..., iqr: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ...,
-    keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ...,
-    receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., weights: str | None = ...,
-    state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] |
-    None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic",
-    "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress:
-    Progress | bool | None = ...,
-) -> ExperimentResult: ...
-
-def training_dynamics(
-    snapshots: Snapshot | Sequence[Snapshot] | str | Path, data: ConceptData | str | Path | None = ..., *, network:
-    Network | torch.nn.Module | str | None = ..., layer: str | None = ..., quantile: float | None = ..., rule:
-    Literal["top-label", "per-category"] = ..., protocol: str = ..., threshold: Literal["exact", "interpolated",
+    Sequence[str] = ..., basis: str | Sequence[str] = ..., basis_images: int = ..., basis_cells: int = ...,
+    basis_iterations: int = ..., basis_seed: int = ..., protocol: str = ..., threshold: Literal["exact", "interpolated",
     "hazen"] = ..., threshold_grid: int | None = ..., anchor: Literal["receptive-field", "receptive-field-integer",
     "half-pixel", "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates:
     Literal["once", "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ...,
@@ -96,9 +77,32 @@ def training_dynamics(
     float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool = ..., permutations: Literal["auto"] | int =
     ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ...,
     assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
-    state_dict: str | None = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
-    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ...,
+    mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation:
+    Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ...,
+    out: str | Path | None = ..., progress: Progress | bool | None = ...,
+) -> ExperimentResult: ...
+
+def training_dynamics(
+    snapshots: Snapshot | Sequence[Snapshot] | str | Path, data: ConceptData | str | Path | None = ..., *, network:
+    Network | torch.nn.Module | str | None = ..., layer: str | None = ..., quantile: float | None = ..., rule:
+    Literal["top-label", "per-category"] = ..., basis: str | Sequence[str] = ..., basis_images: int = ..., basis_cells:
+    int = ..., basis_iterations: int = ..., basis_seed: int = ..., protocol: str = ..., threshold: Literal["exact",
+    "interpolated", "hazen"] = ..., threshold_grid: int | None = ..., anchor: Literal["receptive-field",
+    "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap",
+    "none"] = ..., duplicates: Literal["once", "each"] = ..., segmentation_size: int | None = ..., min_iou:
+    Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split: Literal["train", "val"] | None =
+    ..., max_images: int | None = ..., sample_seed: int = ..., batch_size: Literal["auto"] | int = ..., device: str =
+    ..., precision: Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile", "onnxruntime",
+    "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool =
+    ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ...,
+    sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool = ..., permutations:
+    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool =
+    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
+    float, float] | None = ..., state_dict: str | None = ..., input_size: int | None = ..., mean: float |
+    Sequence[float] | None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest",
+    "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path |
+    None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def seeds(
@@ -133,29 +137,31 @@ def supervision(
     "simclr", "random"]] = ..., seeds: int = ..., rule: Literal["top-label", "per-category"] = ..., input_size: int =
     ..., num_images: int = ..., held_out: int = ..., data_seed: int = ..., units: int | Sequence[int] = ..., batch_norm:
     bool = ..., steps: int = ..., train_batch_size: int = ..., learning_rate: float = ..., weight_decay: float = ...,
-    train_precision: Literal["auto", "float32", "bfloat16"] = ..., layer: str | Sequence[str] = ..., protocol: str =
-    ..., quantile: float | Sequence[float] = ..., threshold: Literal["exact", "interpolated", "hazen"] = ...,
-    threshold_grid: int | None = ..., anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel",
-    "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once",
-    "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str |
-    Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
-    int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
-    ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool =
-    ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ...,
-    bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool =
-    ..., iqr: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ...,
-    keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ...,
-    receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., out: str | Path | None = ...,
-    progress: Progress | bool | None = ...,
+    train_precision: Literal["auto", "float32", "bfloat16"] = ..., layer: str | Sequence[str] = ..., basis: str |
+    Sequence[str] = ..., basis_images: int = ..., basis_cells: int = ..., basis_iterations: int = ..., basis_seed: int =
+    ..., protocol: str = ..., quantile: float | Sequence[float] = ..., threshold: Literal["exact", "interpolated",
+    "hazen"] = ..., threshold_grid: int | None = ..., anchor: Literal["receptive-field", "receptive-field-integer",
+    "half-pixel", "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates:
+    Literal["once", "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ...,
+    categories: str | Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None =
+    ..., sample_seed: int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision:
+    Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] |
+    Literal["auto"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool = ...,
+    all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ..., sensitivity:
+    float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool = ..., permutations: Literal["auto"] | int =
+    ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ...,
+    assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ...,
+    out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def linear_probe(
     models: Network | torch.nn.Module | str | Sequence[Network | torch.nn.Module | str], data: ConceptData | str | Path,
     *, class_images: LabeledImages | str | Path, category: str = ..., rule: Literal["top-label", "per-category"] = ...,
     pool: Literal["mean", "max"] = ..., penalty: float = ..., penalties: float | Sequence[float] = ..., folds: int =
-    ..., splits: int = ..., layer: str | Sequence[str] = ..., protocol: str = ..., quantile: float | Sequence[float] =
-    ..., threshold: Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int | None = ..., anchor:
-    Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction:
+    ..., splits: int = ..., layer: str | Sequence[str] = ..., basis: str | Sequence[str] = ..., basis_images: int = ...,
+    basis_cells: int = ..., basis_iterations: int = ..., basis_seed: int = ..., protocol: str = ..., quantile: float |
+    Sequence[float] = ..., threshold: Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int | None = ...,
+    anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction:
     Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once", "each"] = ..., segmentation_size: int |
     None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
     Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size:
@@ -187,46 +193,49 @@ def attribution(
 
 def formulas(
     model: Network | torch.nn.Module | str, data: ConceptData | str | Path, *, control: Network | torch.nn.Module | str
-    | None = ..., null_permutations: int = ..., layer: str | Sequence[str] = ..., protocol: str = ..., quantile: float |
-    Sequence[float] = ..., threshold: Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int | None = ...,
-    anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction:
-    Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once", "each"] = ..., segmentation_size: int |
-    None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split:
-    Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size:
-    Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
-    Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force:
-    bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
-    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool =
-    ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
-    moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
-    | tuple[float, float, float] | None = ..., ranges: str | None = ..., length: int = ..., operators: Literal["or",
-    "and", "and-not"] | Sequence[Literal["or", "and", "and-not"]] = ..., search: Literal["optimal", "beam"] = ..., beam:
-    int = ..., time_limit: float | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed:
-    int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] |
-    None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ...,
-    preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    | None = ..., null_permutations: int = ..., layer: str | Sequence[str] = ..., basis: str | Sequence[str] = ...,
+    basis_images: int = ..., basis_cells: int = ..., basis_iterations: int = ..., basis_seed: int = ..., protocol: str =
+    ..., quantile: float | Sequence[float] = ..., threshold: Literal["exact", "interpolated", "hazen"] = ...,
+    threshold_grid: int | None = ..., anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel",
+    "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once",
+    "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str |
+    Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
+    int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
+    ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool =
+    ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ...,
+    bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool =
+    ..., iqr: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ...,
+    keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ...,
+    receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., ranges: str | None = ..., length:
+    int = ..., operators: Literal["or", "and", "and-not"] | Sequence[Literal["or", "and", "and-not"]] = ..., search:
+    Literal["optimal", "beam"] = ..., beam: int = ..., time_limit: float | None = ..., weights: str | None = ...,
+    state_dict: str | None = ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] |
+    None = ..., std: float | Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic",
+    "lanczos", "box", "hamming"] | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress:
+    Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def labelers(
     model: Network | torch.nn.Module | str, data: ConceptData | str | Path, *, labels: str | Sequence[str] = ...,
-    embeddings: str | None = ..., formulas: bool = ..., layer: str | Sequence[str] = ..., protocol: str = ..., quantile:
-    float | Sequence[float] = ..., threshold: Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int |
-    None = ..., anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ...,
-    restriction: Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once", "each"] = ...,
-    segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None =
-    ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size:
-    Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
-    Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force:
-    bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
-    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool =
-    ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
-    moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
-    | tuple[float, float, float] | None = ..., length: int = ..., operators: Literal["or", "and", "and-not"] |
-    Sequence[Literal["or", "and", "and-not"]] = ..., search: Literal["optimal", "beam"] = ..., beam: int = ...,
-    time_limit: float | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
-    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
-    object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    embeddings: str | None = ..., formulas: bool = ..., layer: str | Sequence[str] = ..., basis: str | Sequence[str] =
+    ..., basis_images: int = ..., basis_cells: int = ..., basis_iterations: int = ..., basis_seed: int = ..., protocol:
+    str = ..., quantile: float | Sequence[float] = ..., threshold: Literal["exact", "interpolated", "hazen"] = ...,
+    threshold_grid: int | None = ..., anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel",
+    "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once",
+    "each"] = ..., segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str |
+    Sequence[str] | None = ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed:
+    int = ..., batch_size: Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] =
+    ..., backend: Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool =
+    ..., force: bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ...,
+    bootstrap: int = ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool =
+    ..., iqr: bool = ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ...,
+    keep_masks: bool = ..., moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ...,
+    receptive_field: Literal["half-pixel"] | tuple[float, float, float] | None = ..., length: int = ..., operators:
+    Literal["or", "and", "and-not"] | Sequence[Literal["or", "and", "and-not"]] = ..., search: Literal["optimal",
+    "beam"] = ..., beam: int = ..., time_limit: float | None = ..., weights: str | None = ..., state_dict: str | None =
+    ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
+    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def ablate(
@@ -242,8 +251,9 @@ def ablate(
 
 def causes(
     model: Network | torch.nn.Module | str, *, segmenter: str, layer: str | Sequence[str], samples: int = ...,
-    ablated_samples: int = ..., protocol: str = ..., quantile: float | Sequence[float] = ..., threshold:
-    Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int | None = ..., anchor:
+    ablated_samples: int = ..., basis: str | Sequence[str] = ..., basis_images: int = ..., basis_cells: int = ...,
+    basis_iterations: int = ..., basis_seed: int = ..., protocol: str = ..., quantile: float | Sequence[float] = ...,
+    threshold: Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int | None = ..., anchor:
     Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction:
     Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once", "each"] = ..., segmentation_size: int |
     None = ..., min_iou: Literal["fdr"] | float = ..., sample_seed: int = ..., batch_size: Literal["auto"] | int = ...,

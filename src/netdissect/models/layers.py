@@ -78,11 +78,18 @@ def layers_by_name(traced: Sequence[TracedModule], network: Network, assumed: As
         layer = read_layer(module, assumed)
         layers[layer.name] = layer
         if layer.layout is not None:
-            layers |= _virtual(layer, network)
+            layers |= virtual_layers(layer, network)
     return layers
 
 
-def _virtual(layer: Layer, network: Network) -> dict[str, Layer]:
+def virtual_layers(layer: Layer, network: Network) -> dict[str, Layer]:
+    """Return the virtual layers of a layer, by name.
+
+    Raises
+    ------
+    ShapeError
+        If a basis is one of another number of units.
+    """
     bases = {name: basis for name, basis in network.bases.items() if basis.source == layer.name}
     for name, basis in bases.items():
         if basis.inputs != layer.units:

@@ -374,7 +374,7 @@ def module_digest(module: torch.nn.Module, bases: Mapping[str, "Basis"]) -> str:
         digest.update(repr((name, class_name, settings)).encode())
     virtual = {
         f"{name}, {basis.kind} of {basis.source}: {key}": tensor
-        for name, basis in bases.items()
+        for name, basis in sorted(bases.items())
         for key, tensor in basis.state().items()
     }
     for name, value in (module.state_dict() | virtual).items():

@@ -152,8 +152,8 @@ TERMS: dict[str, Term] = {
     ),
     "virtual": Term(
         "virtual layer",
-        "Another basis of a layer: each of its units is a linear combination of the units of that layer, and no "
-        "unit of the network.",
+        "Another basis of a layer: each of its units is computed from the units of that layer at the same cell, and is "
+        "no unit of the network.",
         "explanation/experiments#rotation",
     ),
 }  # fmt: skip

@@ -4,6 +4,7 @@ RUN/run.json                    inputs, configuration, versions and digests; wri
 RUN/concepts.parquet
 RUN/layers/<name>/thresholds.parquet, scores.parquet, units.parquet, units.csv, top.parquet, top_maps.npy
 RUN/layers/<name>/statistics/*.parquet   confidence intervals, permutation test, extra metrics
+RUN/bases/<name>.safetensors     how the units of a virtual layer are computed; see `netdissect.dissect.bases`
 """
 
 import hashlib
@@ -35,6 +36,7 @@ from netdissect.result.schema import STATISTICS_FOLDER, check_concepts, check_la
 from netdissect.result.statistics_schema import ROW_GROUPS
 
 RUN_FILE = "run.json"
+BASES = "bases"
 BLOCK_VALUES = 2**22  # of the maps of a layer, written at a time
 FRAMES = ("thresholds", "units", "top")
 # NumPy evaluates the header of an array as Python text.
@@ -84,6 +86,7 @@ def write_result(folder: str | Path, info: RunInfo, concepts: pl.DataFrame, laye
         write_whole(written[0], concepts.write_parquet)
         for layer in layers:
             written += _save_layer(layer, layer_folder(folder, layer.info.name))
+        written += sorted((folder / BASES).glob("*.safetensors"))
         digests = {path.relative_to(folder).as_posix(): digest_of_file(path) for path in written}
         text = _RunFile.with_digest(info, digests).model_dump_json(indent=2)
         write_whole(folder / RUN_FILE, lambda file: file.write(text.encode()))

@@ -84,7 +84,7 @@ class LayerInfo(_Info):
 
     @property
     def basis_of(self) -> str | None:
-        """The layer of whose units its own are linear combinations, if it is virtual; None: it is the network's."""
+        """The layer from whose units its own are computed, if it is virtual; None: it is the network's."""
         return self.type.removeprefix(BASIS_OF) if self.type.startswith(BASIS_OF) else None
 
     @property
@@ -309,6 +309,11 @@ class Result:
     concepts: pl.DataFrame
     layers: dict[str, LayerResult] = field(default_factory=dict)
     origin: RunOrigin | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the run; None: it was made in memory."""
+        return None if self.origin is None else self.origin.folder
 
     def check_unchanged(self) -> None:
         """Check that the files of this result have not changed since it was opened.

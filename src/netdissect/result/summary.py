@@ -322,7 +322,7 @@ def leading(findings: Sequence[LayerFindings], number: int) -> list[LayerFinding
 def basis_note(source: str) -> str:
     """Explain the units of a virtual layer."""
     return (
-        f"Virtual layer: each unit is a linear combination of the units of {source} and no unit of the network. "
+        f"Virtual layer: each unit is computed from the units of {source} and is no unit of the network. "
         "Compare unique detectors with those of that layer: in such a basis many detectors can share few concepts."
     )
 

@@ -8,7 +8,13 @@ import safetensors.torch
 import torch
 
 from netdissect.errors import ShapeError
-from netdissect.models.dictionaries.basis import LinearBasis, basis_digest, encode_maps, load_basis, save_basis
+from netdissect.models.dictionaries.basis import (
+    LinearBasis,
+    basis_digest,
+    encode_maps,
+    load_basis,
+    save_basis,
+)
 
 MATRIX = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
 MEAN = torch.tensor([1.0, -2.0, 0.5, 3.0])

@@ -146,7 +146,7 @@ class RangePass:
         NetworkError
             If the network of the run cannot be loaded, or is another one.
         """
-        network, config = network_of(self.run.info, self.network), self.run.info.config
+        network, config = network_of(self.run.info, self.network, folder=self.run.folder), self.run.info.config
         traced = resolve_layers(network, exact_patterns(layers), config.assumed)
         source = DissectionInputs.of(network, self.data, traced, config, self.execution)
         plans = [LayerPlan(layer, network.preprocessing.size, len(self.data), config) for layer in traced]

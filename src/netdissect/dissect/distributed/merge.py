@@ -14,6 +14,7 @@ from typing import Literal
 from netdissect.activations import StreamingTopK, TopImages
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import Execution, Progress, one_or_more
+from netdissect.dissect.bases.basis_files import copy_bases
 from netdissect.dissect.distributed.merged_shards import MergedCounts, MergedShards
 from netdissect.dissect.distributed.permutation_parts import PERMUTATIONS, PermutationParts
 from netdissect.dissect.distributed.shard_result import ShardResult, exists, write_shard_result
@@ -93,6 +94,7 @@ def merge_shards(
         return "finished"
     log = RunLog(run, merges=merged.info.shards)
     with WorkDir(run, bitwise_fingerprint(merged.info.run), every=0, log=log) as work:
+        copy_bases(folders, run)
         if stage == "thresholds":
             return _merge_thresholds(run, merged, work, folders)
         with shown(progress) as display:

@@ -21,6 +21,7 @@ import torch
 from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
+from netdissect.dissect.bases.basis_files import keep_bases
 from netdissect.dissect.distributed.merge import merge_shards
 from netdissect.dissect.distributed.permutation_parts import PERMUTATIONS
 from netdissect.dissect.distributed.progress_actor import ProgressActor
@@ -84,6 +85,7 @@ def dissect_on_ray(
     done = finished_run(run, describe(source))
     if done is not None:
         return done
+    keep_bases(run, source)
     threads = torch.get_num_threads()
     fingerprint = bitwise_fingerprint(describe(source))
     concepts = source.data if source.data.subset is None else str(source.data.root.resolve())

@@ -64,7 +64,7 @@ class ShardWorker:
         self._source: DissectionInputs | NetdissectError
         try:
             network = reload_network(job.network) if isinstance(job.network, NetworkSource) else job.network
-            self._source = open_inputs(network, job.concepts, job.config, job.execution)
+            self._source = open_inputs(network, job.concepts, job.config, job.execution, job.run)
             _refuse_other(job.fingerprint, bitwise_fingerprint(describe(self._source)))
         except NetdissectError as error:
             self._source = error

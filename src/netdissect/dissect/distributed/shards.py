@@ -48,6 +48,7 @@ from netdissect.dissect_options import DissectOptions
 from netdissect.errors import ConfigError
 from netdissect.keywords import ConfigObjects, read_options, takes_options
 from netdissect.models import Network, as_network
+from netdissect.models.dictionaries.basis_spec import parse_specs
 from netdissect.paths import writing
 from netdissect.progress import ShowProgress, shown
 from netdissect.result import RunInfo
@@ -169,23 +170,24 @@ def dissect_shard(
     shard = Shard.parse(shard) if isinstance(shard, str) else shard
     config, execution = read_options(dissect_shard, options, ConfigObjects(layers, config, execution))
     run, network = run_folder(out), as_network(model, preprocessing)
-    with _choosing_alone(run, config):
-        source = open_inputs(network, data, config, execution, run)
-        if _measures(config) and not (run / CONFIG_FILE).exists():
-            write_config(run, source)
-    total = len(batch_starts(len(source.data), source.config.images_per_batch))
     with shown(progress) as display:
+        with _choosing_alone(run, config):
+            source = open_inputs(network, data, config, execution, run, display)
+            if _measures(config) and not (run / CONFIG_FILE).exists():
+                write_config(run, source)
+        total = len(batch_starts(len(source.data), source.config.images_per_batch))
         return run_shard(source, ShardTask(run, str(shard), shard.batches(total)), display)
 
 
 def _measures(config: DissectConfig) -> bool:
-    """Tell whether something of a run is chosen by measuring."""
-    return "auto" in (config.batch_size, config.backend)
+    """Tell whether something of a run is chosen by measuring, or a basis is fitted."""
+    sampled = any(spec.needs_cells for spec in parse_specs(config.bases))
+    return sampled or "auto" in (config.batch_size, config.backend)
 
 
 @contextmanager
 def _choosing_alone(run: Path, config: DissectConfig) -> Iterator[None]:
-    """Of shards that begin together let one measure batch size or backend; the others wait for its configuration."""
+    """Of shards that begin together let one measure or fit; the others wait for its configuration and bases."""
     if not _measures(config) or (run / CONFIG_FILE).exists():
         yield
         return

@@ -138,7 +138,7 @@ def _opened(source: ConceptData | str | Path, config: SegmentConfig) -> ConceptD
 
 def _network(result: Result, network: Network | torch.nn.Module | None, data_root: str | Path | None) -> Network:
     if network is None:
-        return network_of(result.info)
+        return network_of(result.info, folder=result.folder)
     return checked_network(result, image_folder(result.info.data.root, data_root), network)
 
 

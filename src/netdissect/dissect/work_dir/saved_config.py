@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from netdissect.config import DissectConfig
+from netdissect.dissect.bases.basis_files import keep_bases
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.errors import ConfigError
 from netdissect.paths import writing
@@ -13,7 +14,7 @@ from netdissect.result.run_config import CONFIG_FILE, RunConfig, read_config
 
 
 def write_config(run: Path, source: DissectionInputs) -> None:
-    """Write the configuration of a run into its folder, unless the file there already holds it.
+    """Write the configuration of a run and its bases into its folder, unless the files there already hold them.
 
     Raises
     ------
@@ -28,6 +29,7 @@ def write_config(run: Path, source: DissectionInputs) -> None:
         threads=torch.get_num_threads(),
     )
     save_config(run, config)
+    keep_bases(run, source)
 
 
 def save_config(run: Path, config: RunConfig) -> None:

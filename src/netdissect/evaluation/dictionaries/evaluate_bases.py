@@ -91,9 +91,8 @@ def evaluate_bases(
     """
     config, execution = config or EvaluateBasesConfig(), execution or Execution()
     check_is_run(result)
-    source = _inputs(
-        result, config, network_of(result.info, network, trust_network=trust_network), data_root, execution
-    )
+    opened = network_of(result.info, network, folder=result.folder, trust_network=trust_network)
+    source = _inputs(result, config, opened, data_root, execution)
     with shown(progress) as display, _folder(work) as folder:
         of_images = _embeddings(result, embeddings, config, execution, data_root, display)
         display.line(cost_text(source, config))

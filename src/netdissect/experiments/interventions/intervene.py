@@ -67,7 +67,7 @@ def intervene(
         If the segmenter cannot be loaded, or is another one.
     """
     result = run if isinstance(run, Result) else load_result(run)
-    network = network_of(result.info, generator, trust_network=trust_network)
+    network = network_of(result.info, generator, folder=result.folder, trust_network=trust_network)
     if not isinstance(network, Generator):
         raise ConfigError(
             f"the run is of {network.name!r}, which takes images and draws none. Expected the run of a generator; for "

@@ -9,7 +9,6 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.2.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +17,7 @@ import polars as pl
 from pydantic import Field
 
 from netdissect.concepts import ConceptData
-from netdissect.config import DissectConfig, OneOrMore, Progress, Rule
+from netdissect.config import DissectConfig, Progress, Rule
 from netdissect.config_fields import Config, Option
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
@@ -44,10 +43,8 @@ from netdissect.experiments.inputs import BATCH_SIZE, DATA, Data, NetworkInputs
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded, join_sentences
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment
-from netdissect.experiments.rotate.cell_sample import CellSample, learned_bases
 from netdissect.models import Network, resolve_layers
-from netdissect.models.dictionaries.components import BasisType
-from netdissect.models.dictionaries.matrix_file import read_matrix
+from netdissect.models.dictionaries.basis_spec import NEURONS, BasisSpec, parse_specs
 from netdissect.models.surgery.rotations import rotated_name, with_rotations
 from netdissect.result import Result, difference_sentence
 from netdissect.training.workspace import Workspace
@@ -67,15 +64,6 @@ class RotateConfig(Config):
     dissect: Annotated[DissectConfig, Option(panel="Dissection")] = Field(description="The dissection, of one layer.")
     rotations: int = Field(5, ge=0, description="Random rotations, of seeds 0, 1, ...")
     steps: int = Field(5, ge=1, description="Steps from alpha 0, the units, to 1, the whole rotation.")
-    bases: Annotated[tuple[BasisType, ...], OneOrMore, Option("--basis")] = Field(
-        (), description="Further bases of the layer; repeats."
-    )
-    matrices: Annotated[tuple[Path, ...], OneOrMore, Option("--matrix")] = Field(
-        (), description="Files of further bases: .npy or .safetensors, one row for each new unit; repeats."
-    )
-    sample: Annotated[CellSample, Option(hidden=True)] = Field(
-        default_factory=CellSample, description="Cells from which components are estimated."
-    )
     rule: Rule = Field("per-category", description="Published rule by which the figure and the conclusion count.")
 
     @property
@@ -87,6 +75,11 @@ class RotateConfig(Config):
     def seeds(self) -> range:
         """Of the rotations."""
         return range(self.rotations)
+
+    @property
+    def others(self) -> tuple[BasisSpec, ...]:
+        """Further bases of the layer, those of the dissection."""
+        return tuple(spec for spec in parse_specs(self.dissect.bases) if spec.type != NEURONS)
 
 
 class RotateInputs(NetworkInputs):
@@ -126,8 +119,9 @@ def rotate(
     Returns
     -------
     ExperimentResult
-        `table`: basis (``original``, ``rotation``, ``pca``, ``ica``, ``permutation`` or the name of a file), seed and
-        alpha (null but for rotations), layer, quantile, rule, category, units, detectors, unique_detectors.
+        `table`: basis (``original``, ``rotation``, or what stands behind the ``@`` in the name of another one, such as
+        ``pca``), seed and alpha (null but for rotations), layer, quantile, rule, category, units, detectors,
+        unique_detectors.
 
         `extra_tables["over_images"]`: the change from ``original`` to ``rotation`` by the bootstrap over images; empty
         without one.
@@ -144,21 +138,18 @@ def rotate(
         names = ", ".join(layer.name for layer in layers)
         raise ConfigError(f"rotate takes one layer; {names} are {len(layers)}. Name a single one.")
     layer = layers[0].name
-    with timed("find bases", seconds):
+    with timed("rotations", seconds):
         rotated = with_rotations(network, layer, config.seeds, config.alphas)
-        others = learned_bases(network, data, layer, config.bases, config.sample, config.dissect)
-        others |= {path.stem: read_matrix(path, layer, layers[0].units) for path in config.matrices}
-        bases = {**rotated.bases, **{f"{layer}@{name}": basis for name, basis in others.items()}}
     with timed("dissect", seconds):
         result = dissect(
-            replace(network, bases=bases),
+            rotated,
             data,
-            config=config.dissect,
-            layers=[layer, *(name for name in bases if name not in network.bases)],
+            config=config.dissect.model_copy(update={"bases": tuple(dict.fromkeys((NEURONS, *config.dissect.bases)))}),
+            layers=[layer, *(name for name in rotated.bases if name not in network.bases)],
             out=Path(out) / "runs" / "rotate",
             progress=progress,
         )
-    table = _table(result, layer, config, list(others))
+    table = _table(result, layer, config)
     context = {
         "network": result.info.network.model_dump(mode="json"),
         "concepts": result.info.data.root,
@@ -169,13 +160,13 @@ def rotate(
     return concluded("rotate", config, table, conclude, context=context, extra_tables=extra, seconds=seconds)
 
 
-def _table(result: Result, layer: str, config: RotateConfig, others: list[str]) -> pl.DataFrame:
+def _table(result: Result, layer: str, config: RotateConfig) -> pl.DataFrame:
     """Count each basis."""
     bases: list[tuple[str, str, int | None, float | None]] = [(layer, ORIGINAL, None, 0.0)]
     bases += [
         (rotated_name(layer, seed, alpha), ROTATION, seed, alpha) for seed in config.seeds for alpha in config.alphas
     ]
-    bases += [(f"{layer}@{name}", name, None, None) for name in others]
+    bases += [(spec.virtual_name(layer), spec.name, None, None) for spec in config.others]
     types = pl.Schema({"basis": pl.String, "seed": pl.Int64, "alpha": pl.Float64})
     return pl.concat(
         count_rows(result, [name], basis=basis, seed=seed, alpha=alpha).cast(types)
@@ -248,11 +239,11 @@ def _course(rows: pl.DataFrame, config: RotateConfig, before: int) -> str:
 def run_synthetic(workspace: Workspace) -> ExperimentResult:
     """Rotate the last convolution of the workspace's network, with all other bases."""
     trained = workspace.train_longer()
+    dissection = workspace.dissect_config(trained.train_config.layers[-1:])
     config = RotateConfig(
-        dissect=workspace.dissect_config(trained.train_config.layers[-1:]),
+        dissect=dissection.model_copy(update={"bases": (NEURONS, "pca", "ica", "permutation:0")}),
         rotations=workspace.scale.rotations,
         steps=workspace.scale.steps,
-        bases=("pca", "ica", "permutation"),
     )
     out, progress = workspace.folder("rotate"), workspace.progress
     return rotate(trained.network(), workspace.data, config, out=out, progress=progress)

@@ -1,7 +1,8 @@
 """The network of a served run: loaded again as the run recorded it, or given by the user and compared with the run."""
 
+from netdissect.dissect.bases.basis_files import missing_bases
 from netdissect.dissect.image_maps import checked_network
-from netdissect.dissect.reload import network_of, unrecorded_bases, why_not_loaded
+from netdissect.dissect.reload import network_of, why_not_loaded
 from netdissect.errors import NetworkError
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.models import Network
@@ -19,7 +20,7 @@ def network_for(run: OpenRun) -> Network:
     if reason is not None:
         raise NetworkError(reason)
     if run.network is None:
-        return network_of(run.result.info)
+        return network_of(run.result.info, folder=run.result.folder)
     return checked_network(run.result, run.images, run.network)
 
 
@@ -29,7 +30,7 @@ def unavailable_reason(run: OpenRun) -> str | None:
         return None
     info = run.result.info
     reason = why_not_loaded(info.network.source)
-    bases = unrecorded_bases(info)
+    bases = missing_bases(run.result.folder, info.layers)
     if reason is None and bases:
         reason = f"the run does not record the basis of its layer {bases[0]}"
     if reason is None:

@@ -23,6 +23,8 @@ from netdissect.models.dictionaries.tensor_bytes import tensor_bytes
 
 KINDS: Mapping[str, str] = {
     "linear": "netdissect.models.dictionaries.basis:LinearBasis",
+    "nmf": "netdissect.models.dictionaries.nmf_basis:NmfBasis",
+    "kmeans": "netdissect.models.dictionaries.kmeans_basis:KMeansBasis",
     "sae": "netdissect.models.dictionaries.sparse_dictionary:SparseDictionary",
 }
 """The class of each kind of basis; its `from_state(source, state)` makes one of the tensors of a file."""
@@ -183,14 +185,30 @@ def basis_digest(basis: Basis) -> str:
     return digest.hexdigest()
 
 
-def basis_bytes(basis: Basis) -> bytes:
-    """Return the file of a basis: its tensors as safetensors, its kind, layer and digest in the metadata."""
-    return tensor_bytes(basis.state(), {"kind": basis.kind, "source": basis.source, "digest": basis_digest(basis)})
+def basis_bytes(basis: Basis, notes: Mapping[str, str] | None = None) -> bytes:
+    """Return the file of a basis: its tensors as safetensors, its kind, layer, digest and notes in the metadata."""
+    own = {"kind": basis.kind, "source": basis.source, "digest": basis_digest(basis)}
+    return tensor_bytes(basis.state(), {**(notes or {}), **own})
 
 
 def save_basis(basis: Basis, path: str | Path) -> None:
     """Write a basis as safetensors; `load_basis` reads it."""
     Path(path).write_bytes(basis_bytes(basis))
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the metadata of the file of a basis, as `basis_bytes` wrote them.
+
+    Raises
+    ------
+    ShapeError
+        If it cannot be read.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ShapeError(f"{path} cannot be read as a basis ({error}). {_EXPECTED}") from error
 
 
 def load_basis(path: str | Path, source: str) -> Basis:
@@ -208,17 +226,16 @@ def load_basis(path: str | Path, source: str) -> Basis:
     ShapeError
         If the file is no such basis, that of another layer, or damaged.
     """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ShapeError(f"{path} cannot be read as a basis ({error}). {_EXPECTED}") from error
+    metadata = read_metadata(path)
     kind = metadata.get("kind", "none")
     if kind not in KINDS:
         raise ShapeError(f"{path} holds no basis: its kind is {kind!r}. {_EXPECTED}")
     if metadata.get("source") != source:
         raise ShapeError(f"{path} holds a basis of layer {metadata.get('source')!r}, not of {source!r}. {_EXPECTED}")
     module, _, name = KINDS[kind].partition(":")
+    with safetensors.safe_open(path, "pt") as file:
+        # In memory of their own: products of matrices that begin elsewhere in it round otherwise.
+        state = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - it is no mapping
     try:
         basis: Basis = getattr(import_module(module), name).from_state(source, state)
     except KeyError as error:

@@ -45,4 +45,4 @@ def read_matrix(path: str | Path, source: str, units: int) -> LinearBasis:
         )
     if not np.isfinite(matrix).all():
         raise ShapeError(f"{path} holds NaN or infinity. Expected finite numbers in every row.")
-    return LinearBasis(source, torch.from_numpy(np.ascontiguousarray(matrix, np.float32)))
+    return LinearBasis(source, torch.from_numpy(np.ascontiguousarray(matrix, np.float32)).clone())

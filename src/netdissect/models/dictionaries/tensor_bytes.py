@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 ALIGNMENT = 8
@@ -19,7 +20,10 @@ def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     metadata
         Text by name.
     """
-    content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }  # two tensors of one memory, such as tied weights, cannot be written
+    content = safetensors.torch.save(copies)
     size = int.from_bytes(content[:8], "little")
     header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8 : 8 + size])}
     text = json.dumps(header, separators=(",", ":")).encode()

@@ -1,0 +1,88 @@
+"""How bases are named: ``pca``, ``kmeans:64``, ``rotation:0``, ``file:directions.npy``."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self, cast
+
+from netdissect.errors import ConfigError
+
+FittedKind = Literal["pca", "ica", "nmf", "kmeans"]
+FITTED = ("pca", "ica", "nmf", "kmeans")
+NEURONS, DICTIONARY = "neurons", "sae"
+
+
+@dataclass(frozen=True)
+class BasisSpec:
+    """One basis that was asked for.
+
+    Attributes
+    ----------
+    type
+        ``neurons``, ``pca``, ``ica``, ``nmf``, ``kmeans``, ``rotation``, ``permutation``, ``file`` or ``sae``.
+    argument
+        Number of units, seed or file; empty: none was given.
+
+    >>> [BasisSpec.parse(text).name for text in ("pca", "kmeans:64", "rotation:3", "file:out/my dirs.npy")]
+    ['pca', 'kmeans-64', 'rotation-3', 'file-my_dirs']
+    """
+
+    type: str
+    argument: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a basis as it is typed, whose form `DissectConfig` has checked."""
+        kind, _, argument = text.partition(":")
+        return cls(kind, argument)
+
+    @property
+    def name(self) -> str:
+        """What stands behind the ``@`` in the name of a virtual layer: it survives file names, addresses and globs."""
+        argument = re.sub(r"[^\w.-]", "_", Path(self.argument).stem) if self.in_file else self.argument
+        return f"{self.type}-{argument}" if argument else self.type
+
+    @property
+    def units(self) -> int | None:
+        """How many units are asked for of a basis that is fitted; None: as many as it has."""
+        return int(self.argument) if self.fitted and self.argument else None
+
+    @property
+    def needs_cells(self) -> bool:
+        """Whether a sample of cells is needed: to fit it, or to find out what the encoder in its file expects."""
+        return self.fitted is not None or self.type == DICTIONARY
+
+    @property
+    def in_file(self) -> bool:
+        """Whether it is read from a file."""
+        return self.type in ("file", "sae")
+
+    @property
+    def fitted(self) -> FittedKind | None:
+        """The kind of a basis that is fitted to a sample of cells; None: it is not."""
+        return cast(FittedKind, self.type) if self.type in FITTED else None
+
+    def virtual_name(self, layer: str) -> str:
+        """Return the name of a layer in this basis: ``layer4@pca``; of its own units, that of the layer."""
+        return layer if self.type == NEURONS else f"{layer}@{self.name}"
+
+
+def parse_specs(texts: Iterable[str]) -> tuple[BasisSpec, ...]:
+    """Read bases, each once.
+
+    Raises
+    ------
+    ConfigError
+        If two files have the same name.
+    """
+    specs = tuple(BasisSpec.parse(text) for text in dict.fromkeys(texts))
+    named: dict[str, BasisSpec] = {}
+    for spec in specs:
+        other = named.setdefault(spec.name, spec)
+        if other != spec:
+            raise ConfigError(
+                f"the bases {other.type}:{other.argument} and {spec.type}:{spec.argument} would both be called "
+                f"LAYER@{spec.name}. Expected files whose names differ; rename one of them."
+            )
+    return specs
