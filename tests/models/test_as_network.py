@@ -300,6 +300,52 @@ def test_a_folder_of_transformers_gives_the_class_that_was_saved_and_its_run_can
     assert reload_network(changed.source).preprocessing == changed.preprocessing != network.preprocessing
 
 
+TOWER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+IMAGE_TOWER = TOWER | {"image_size": 32, "patch_size": 8}
+TEXT_TOWER = TOWER | {"vocab_size": 9, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+
+
+def clip():
+    return transformers.CLIPModel(transformers.CLIPConfig(vision_config=IMAGE_TOWER, text_config=TEXT_TOWER))
+
+
+def siglip():
+    return transformers.SiglipModel(transformers.SiglipConfig(vision_config=IMAGE_TOWER, text_config=TEXT_TOWER))
+
+
+def dinov2():
+    return transformers.Dinov2WithRegistersModel(transformers.Dinov2WithRegistersConfig(**IMAGE_TOWER))
+
+
+@pytest.mark.parametrize(
+    ("make", "blocks", "before"),
+    [(clip, "encoder.layers.{}", 1), (siglip, "encoder.layers.{}", 0), (dinov2, "encoder.layer.{}", 5)],
+)
+def test_hidden_states_of_image_towers_in_folders_are_layers(tmp_path, monkeypatch, make, blocks, before):
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", None)  # a folder needs no hub
+    make().save_pretrained(tmp_path)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    network = load_network(f"transformers:{tmp_path}")
+    names = [blocks.format(index) for index in (0, 1)]
+    layers = [layer for layer in list_layers(network) if layer.name in names]
+    assert [layer.grid for layer in layers] == [(4, 4)] * 2
+    images = torch.randn(2, 3, 32, 32)
+    with ActivationRecorder(network, layers) as record:
+        maps = record(images)
+    states = network.module(images, output_hidden_states=True).hidden_states
+    for name, state in zip(names, states[1:], strict=True):
+        assert torch.equal(maps[name], state[:, before:].transpose(1, 2).reshape(2, 16, 4, 4))
+
+
+def test_a_tower_for_images_of_any_shape_is_refused(tmp_path):
+    vision = TOWER | {"num_patches": 16, "patch_size": 8}
+    config = transformers.Siglip2Config(vision_config=vision, text_config=TEXT_TOWER)
+    transformers.Siglip2Model(config).save_pretrained(tmp_path)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    with pytest.raises(NetworkError, match="Siglip2VisionModel takes pixel_attention_mask and spatial_shapes beside"):
+        load_network(f"transformers:{tmp_path}")
+
+
 def test_random_weights_and_checkpoints_of_transformers_are_those_of_their_seed_and_file(tmp_path):
     save_vit(tmp_path)
     spec = f"transformers:{tmp_path}"

@@ -68,12 +68,19 @@ def layers(
     structure = None if everything else find_structure(loaded, request.assumed)
     if structure is not None and structure.stages:
         screen.print(TextTable(STRUCTURE_COLUMNS, list(_structure_rows(structure)), title), soft_wrap=True)
-        for line in _advice(source.spec, structure):
+        for line in _advice(_typed(source), structure):
             screen.print(line, soft_wrap=True, highlight=False)
         return
     if structure is not None:
         screen.print("Neither blocks that repeat nor convolutions were found: here are all layers.", highlight=False)
     _show_all(screen, title, survey_layers(loaded, request.assumed))
+
+
+def _typed(source: NetworkSource) -> str:
+    """Return a network as it is typed, with the preprocessing without which it cannot be loaded."""
+    given = {"--mean": source.mean, "--std": source.std} if source.spec.startswith("onnx:") else {}
+    words = [f"{name} {','.join(map(str, values))}" for name, values in given.items() if values is not None]
+    return " ".join([source.spec, *words])
 
 
 def _structure_rows(structure: "Structure") -> Iterator[list[str]]:

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -210,10 +211,19 @@ def _transformers_model(library: ModuleType, request: LoadRequest, where: dict[s
 def _image_part(module: Any) -> torch.nn.Module:
     """Return the part of a model of text and images that takes images alone."""
     if module.main_input_name == "pixel_values":
-        return cast(torch.nn.Module, module)
-    if "image" not in module.input_modalities:
+        part = module
+    elif "image" in module.input_modalities:
+        part = module.get_encoder(modality="image")
+    else:
         raise NetworkError(f"{type(module).__name__} takes {module.main_input_name}. Expected a network for images.")
-    return cast(torch.nn.Module, module.get_encoder(modality="image"))
+    taken = inspect.signature(part.forward).parameters.values()
+    more = [each.name for each in taken if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD][1:]
+    if more:
+        raise NetworkError(
+            f"{type(part).__name__} takes {' and '.join(more)} beside images, as models of images of any shape do. "
+            "Expected a network for images of one size; many are published for one size, too."
+        )
+    return cast(torch.nn.Module, part)
 
 
 def _is_at_hand(name: str) -> bool:
