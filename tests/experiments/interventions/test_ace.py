@@ -9,10 +9,11 @@ import torch
 import netdissect
 from netdissect.errors import SegmenterError
 from netdissect.experiments.interventions.ace import Training
-from netdissect.experiments.interventions.ace_cells import Cells, CellSearch, mixed
+from netdissect.experiments.interventions.ace_cells import Cells, CellSearch
 from netdissect.experiments.interventions.areas import AreaMeter
 from netdissect.experiments.interventions.intervene import intervene
 from netdissect.experiments.interventions.intervene_config import AceConfig, InterveneConfig
+from netdissect.models.surgery.layer_edits import mixed
 from netdissect.segmenters import Segmenter, load_segmenter
 from netdissect.training import PaintSegmenter
 from scene_generators import PAINT, TINY, tiny_generator

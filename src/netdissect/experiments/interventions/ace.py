@@ -32,9 +32,10 @@ from netdissect.concepts import Size
 from netdissect.config import Progress
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import SegmenterError
-from netdissect.experiments.interventions.ace_cells import Arrays, Cells, CellSearch, mixed
+from netdissect.experiments.interventions.ace_cells import Arrays, Cells, CellSearch
 from netdissect.experiments.interventions.areas import AreaMeter, Floats
 from netdissect.experiments.interventions.intervene_config import AceConfig
+from netdissect.models.surgery.layer_edits import mixed
 
 UPDATE = 20
 """Cells of either kind between two steps of the optimizer."""

@@ -23,7 +23,7 @@ from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConfigError
 from netdissect.experiments.interventions.areas import AreaMeter, Floats, Ints
 from netdissect.models import Layer
-from netdissect.models.surgery.layer_edits import addresses
+from netdissect.models.surgery.layer_edits import addresses, mixed
 from netdissect.progress import show_line
 
 TRIED_CELLS = 5
@@ -188,16 +188,6 @@ class CellSearch:
     def _mask(self, output: object) -> Tensor:
         """Return float64 (B, H, W): 1 where a pixel shows the concept."""
         return torch.from_numpy((self.meter.label_maps(output) == self.concept + 1).any(axis=1)).double()
-
-
-def mixed(output: Tensor, layer: Layer, strengths: Tensor, values: Tensor, cells: Ints) -> Tensor:
-    """Return a layer's output with (1 - a) h + a k in one cell of each image, for strengths a and values k of units."""
-    where = addresses(output, layer)
-    rows, columns = torch.from_numpy(cells).to(output.device).T
-    index = where[torch.arange(len(where), device=output.device), :, rows, columns].flatten()
-    share, value = (each.to(output.device, output.dtype).repeat(len(where)) for each in (strengths, values))
-    flat = output.flatten()
-    return flat.scatter(0, index, flat[index] * (1 - share) + value * share).reshape(output.shape)
 
 
 def _keep(output: Tensor, layer: Layer, kept: list[Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ from netdissect.counted import counted
 from netdissect.dissect.cost_plan import cells_of, size_text
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.models import ActivationRecorder, Generator, Layer
-from netdissect.models.surgery.layer_edits import Edit, LayerEditor, addresses, layer_editor, with_units
+from netdissect.models.surgery.layer_edits import Edit, LayerEditor, layer_editor, mixed, with_units
 from netdissect.progress import show_line
 from netdissect.segmenters import Segmenter
 from netdissect.segmenters.segmenter import LabelMaps
@@ -48,14 +48,9 @@ class Changes:
         """Return the change of a set of units in a batch of samples."""
         if self.cells is None:
             return partial(with_units, layer=self.layer, units=units)
-        return partial(self._inserted, units=list(units), cells=self.cells[batch])
-
-    def _inserted(self, output: Tensor, *, units: list[int], cells: Ints) -> Tensor:
-        flat, where = output.flatten().clone(), addresses(output, self.layer)
-        values = torch.from_numpy(self.values[units]).to(flat.device, flat.dtype)
-        for image, (row, column) in enumerate(cells.tolist()):
-            flat[where[image, units, row, column]] = values
-        return flat.reshape(output.shape)
+        strengths, values = torch.zeros(self.layer.units), torch.tensor(self.values)
+        strengths[list(units)] = 1
+        return partial(mixed, layer=self.layer, strengths=strengths, values=values, cells=self.cells[batch])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -137,3 +139,25 @@ def towards(
         chosen = where[:, :, rows, columns]
     flat[chosen] = torch.lerp(flat[chosen], values.to(flat.device, flat.dtype)[:, None], strength)
     return flat.reshape(output.shape)
+
+
+def mixed(output: Tensor, layer: Layer, strengths: Tensor, values: Tensor, cells: npt.NDArray[np.int64]) -> Tensor:
+    """Return a copy of a layer's output with all units of one cell of each image mixed with values, differentiably.
+
+    Parameters
+    ----------
+    output
+        Of the layer, in its own layout.
+    layer
+        The layer.
+    strengths, values : float (U,)
+        A unit of the activation h, the strength a and the value k becomes ``(1 - a) h + a k``.
+    cells : int64 (B, 2)
+        Row and column of the cell of each image.
+    """
+    where = addresses(output, layer)
+    rows, columns = torch.from_numpy(cells).to(output.device).T
+    index = where[torch.arange(len(where), device=output.device), :, rows, columns].flatten()
+    share, value = (each.to(output.device, output.dtype).repeat(len(where)) for each in (strengths, values))
+    flat = output.flatten()
+    return flat.scatter(0, index, flat[index] * (1 - share) + value * share).reshape(output.shape)
