@@ -234,6 +234,19 @@ def test_a_graph_whose_images_have_their_channels_last_takes_the_same_images(tmp
     torch.testing.assert_close(record(network, ["maps"], "onnxruntime")["maps"], expected)
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_graph_may_call_its_values_as_exported_graphs_do(tmp_path, backend):
+    pytest.importorskip(backend)
+    weights, path = {}, tmp_path / "graph.onnx"
+    node = conv(weights, "layer0", "images", auto_pad="SAME_UPPER")
+    model = onnx.load(graph_file(tmp_path, [node], weights, shape=("batch", 3, 32, 32), output="layer0"))
+    model.graph.input[0].name = "images"
+    path.write_bytes(model.SerializeToString())
+    network = load(path)
+    maps, expected = record(network, ["layer0"], backend)["layer0"], record(network, ["layer0"])["layer0"]
+    torch.testing.assert_close(maps, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
 def test_names_with_dots_and_second_outputs_are_layers(tmp_path):
     weights = {}
     nodes = [conv(weights, "a.b.c"), helper.make_node("Split", ["a.b.c"], ["left.0", "right.0"], axis=1, num_outputs=2)]

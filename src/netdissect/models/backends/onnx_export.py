@@ -22,11 +22,12 @@ from netdissect.extras import need
 from netdissect.models.backends.backend import Modules
 from netdissect.models.backends.recorded_module import RecordedModule
 from netdissect.models.network import Network
-from netdissect.models.onnx_files.onnx_module import INPUT, OnnxModule
+from netdissect.models.onnx_files.onnx_module import OnnxModule
 from netdissect.models.run_module import evaluation_mode, is_out_of_memory, without_compiling
 
 FORMAT = 1
 OPSET = 20  # the first with GELU as one operation, and the last that this exporter of torch knows
+INPUT = "images"
 MAX_GRAPH_BYTES = 2**31  # of one file: the limit of its format
 
 

@@ -6,7 +6,6 @@ from netdissect.config import BackendName, Precision
 from netdissect.extras import need
 from netdissect.models.backends.backend import BackendSettings
 from netdissect.models.backends.graph_backend import RunGraph
-from netdissect.models.onnx_files.onnx_module import INPUT
 from netdissect.models.onnx_files.runtime import open_session
 
 
@@ -24,4 +23,5 @@ class OnnxRuntime:
     def open(self, graph: bytes, settings: BackendSettings, threads: int) -> RunGraph:  # noqa: ARG002
         """Open a graph; see `GraphRuntime`."""
         session = open_session(self._library, graph, threads)
-        return lambda images: session.run(None, {INPUT: images})
+        (taken,) = session.get_inputs()
+        return lambda images: session.run(None, {taken.name: images})

@@ -16,8 +16,8 @@ from netdissect.models.onnx_files.run_node import NUMBERS, tensor_proto
 from netdissect.models.onnx_files.translation import Output
 from netdissect.models.run_module import FLOATS
 
-INPUT = "images"
-"""Of the graphs that backends open."""
+OWN = "netdissect: {}"
+"""Names of values that are added to a graph: no exporter writes such ones."""
 
 
 class OnnxModule(nn.Module):
@@ -119,28 +119,34 @@ class OnnxModule(nn.Module):
         Returns
         -------
         bytes
-            With the input `INPUT`, float32 (B, C, H, W).
+            With one input, float32 (B, C, H, W).
         """
         from onnx import TensorProto, helper
 
         model = type(self._model)()
         model.CopyFrom(self._model)
         graph, image = model.graph, self.image
-        cast = helper.make_node("Cast", [INPUT], ["images as input"], to=NUMBERS[image.dtype])
+        cast = helper.make_node(
+            "Cast", [OWN.format("images")], [OWN.format("converted images")], to=NUMBERS[image.dtype]
+        )
         order = (0, 2, 3, 1) if image.channels_last else (0, 1, 2, 3)
-        turned = helper.make_node("Transpose", ["images as input"], [image.name], perm=order)
+        turned = helper.make_node("Transpose", [OWN.format("converted images")], [image.name], perm=order)
         nodes = [cast, turned, *graph.node]
         nodes += [
-            helper.make_node("Cast", [name], [f"layer {index}"], to=TensorProto.FLOAT)
+            helper.make_node("Cast", [name], [OWN.format(index)], to=TensorProto.FLOAT)
             for index, name in enumerate(names)
         ]
         shape = ("batch", image.channels, image.height or "height", image.width or "width")
         outputs = [
-            helper.make_tensor_value_info(f"layer {index}", TensorProto.FLOAT, None) for index in range(len(names))
+            helper.make_tensor_value_info(OWN.format(index), TensorProto.FLOAT, None) for index in range(len(names))
         ]
         weights = [tensor_proto(name, tensor) for name, tensor in self._all_weights()]
         whole = helper.make_graph(
-            nodes, "layers", [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, shape)], outputs, weights
+            nodes,
+            "layers",
+            [helper.make_tensor_value_info(OWN.format("images"), TensorProto.FLOAT, shape)],
+            outputs,
+            weights,
         )
         model.graph.CopyFrom(whole)
         content: bytes = model.SerializeToString()
