@@ -4,6 +4,7 @@ from .functions import attribution as attribution
 from .functions import batchnorm as batchnorm
 from .functions import causes as causes
 from .functions import compare as compare
+from .functions import concept_vectors as concept_vectors
 from .functions import depth as depth
 from .functions import dropout as dropout
 from .functions import formulas as formulas

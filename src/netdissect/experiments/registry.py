@@ -66,6 +66,9 @@ REGISTRY: dict[str, Entry] = {
     "labelers": Entry(
         "labelers.experiment:LABELERS", "Compare how well labels of several methods predict units on held-out images."
     ),
+    "concept-vectors": Entry(
+        "concept_vectors.experiment:CONCEPT_VECTORS", "Ask whether a concept lies in one unit or in several, by layer."
+    ),
     "ablate": Entry("ablate.experiment:ABLATE", "Ablate units alone and in sets, and measure the loss of accuracy."),
     "causes": Entry("causes.experiment:CAUSES", "Ask whether units of a generator that match a concept also cause it."),
 }

@@ -1,0 +1,223 @@
+"""Ask whether concepts lie in single units, or in directions of several.
+
+    one pass over cells -> vectors of every concept, chosen on half of the images -> IoU on the other half -> conclude
+
+Source: Fong and Vedaldi 2018 :cite:p:`fong2018net2vec`.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+from pydantic import Field
+
+from netdissect.concepts import ConceptData
+from netdissect.config import DissectConfig, Progress
+from netdissect.config_fields import Config, Option
+from netdissect.dissect.run_dissection import open_inputs
+from netdissect.dissect.work_dir.run_log import timed
+from netdissect.errors import ConfigError
+from netdissect.evaluation.dictionaries.labeled_cells import CellRequest, network_layers, read_cells
+from netdissect.evaluation.dictionaries.measure import encode_cells
+from netdissect.experiments.concept_vectors.layer_vectors import METHODS, OF_SEVERAL_UNITS, UNIT, concept_rows
+from netdissect.experiments.effect_sizes import Interval, decide, mean_interval
+from netdissect.experiments.inputs import BATCH_SIZE, DATA, Data, NetworkInputs, caching
+from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded, join_sentences
+from netdissect.experiments.registry import Experiment
+from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
+from netdissect.models import Network
+from netdissect.training.workspace import Workspace
+
+QUESTION = "Does a concept lie in one unit, or in a direction of several?"
+PAPER = (
+    "Fong and Vedaldi (2018): combinations of units segment concepts better than the best single unit, in every layer "
+    "of AlexNet that was tried."
+)
+CONCEPTS = "concepts"
+BEST = "best of several"
+"""The vector or mask of several units that is best on the selection half."""
+
+
+class ConceptVectorsConfig(Config):
+    """Which layers are read, and of how many cells."""
+
+    dissect: Annotated[DissectConfig, Option(panel="Dissection")] = Field(
+        description="Layers, images and protocol; hold-out says which images are held out."
+    )
+    cells: int = Field(200_000, gt=0, description="Cells of each layer at most, an equal number of each image.")
+
+
+class ConceptVectorsInputs(NetworkInputs):
+    """Inputs of the command."""
+
+    data: Data = Field(description=DATA)
+    config: ConceptVectorsConfig
+
+
+def concept_vectors(
+    network: Network,
+    concepts: ConceptData | str | Path,
+    config: ConceptVectorsConfig,
+    *,
+    out: str | Path,
+    progress: Progress | None = None,
+) -> ExperimentResult:
+    """Find vectors of every concept in layers and their bases, and compare them with the best single units.
+
+    Parameters
+    ----------
+    network
+        Any; bases of layers are layers, too.
+    concepts
+        A data set in Broden's layout, or its folder.
+    config
+        The layers.
+    out
+        An interrupted pass resumes in ``OUT/work``.
+    progress
+        Receives every stage.
+
+    Returns
+    -------
+    ExperimentResult
+        `table`: layer, method, concepts, iou, iou_low, iou_high (mean over concepts on held-out cells, with Student's
+        interval), unit_share (mean IoU of the best units over it). `extra_tables`: `concepts`, with layer, method,
+        concept, category, unit, selection_iou, heldout_iou.
+    """
+    seconds, work = dict[str, float](), Path(out) / "work"
+    source = open_inputs(network, concepts, config.dissect, caching(out))
+    frames = []
+    with timed("cells", seconds):
+        files = read_cells(source, CellRequest(config.cells, config.dissect.statistics.stats_seed), work, progress)
+    quantile = config.dissect.protocol.quantiles[0]
+    with timed("vectors", seconds):
+        for made_of in network_layers(source):
+            cells, labels = files.cells(made_of.name), files.concepts(made_of.name)
+            for layer in source.layers:
+                basis = network.bases.get(layer.name)
+                if (layer.name if basis is None else basis.source) == made_of.name:
+                    rows = concept_rows(encode_cells(basis, cells), labels, source.data, quantile, progress)
+                    frames.append(rows.select(pl.lit(layer.name).alias("layer"), pl.all()))
+    shutil.rmtree(work)
+    found = pl.concat(frames)
+    if found.is_empty():
+        raise ConfigError(
+            f"no concept of {source.data.root} has cells in both halves of the images. Expected a data set in which "
+            "concepts cover more than half of the pixels of some cells."
+        )
+    context = {"network": network.name, "concepts": str(source.data.root)}
+    table = layer_table(found)
+    return concluded(
+        "concept-vectors", config, table, conclude, context=context, extra_tables={CONCEPTS: found}, seconds=seconds
+    )
+
+
+def with_best(found: pl.DataFrame) -> pl.DataFrame:
+    """Add, for each layer and concept, the best method of several units: its choice is that of the selection half."""
+    several = found.filter(pl.col("method").is_in(OF_SEVERAL_UNITS))
+    best = several.sort("selection_iou", descending=True, maintain_order=True).unique(
+        ["layer", "concept", "category"], keep="first", maintain_order=True
+    )
+    return pl.concat([found, best.with_columns(pl.lit(BEST).alias("method"))])
+
+
+def layer_table(found: pl.DataFrame) -> pl.DataFrame:
+    """Return the mean IoU of each layer and method; see `concept_vectors`."""
+    rows, every = [], with_best(found)
+    for layer in found["layer"].unique(maintain_order=True):
+        of_layer = every.filter(layer=layer)
+        means = {
+            method: mean_interval(of_layer.filter(method=method)["heldout_iou"].to_list())
+            for method in (*METHODS, BEST)
+        }
+        for method, interval in means.items():
+            finite = interval.number > 1
+            rows.append(
+                {"layer": layer, "method": method, "concepts": interval.number, "iou": interval.mean}
+                | {"iou_low": interval.low if finite else None, "iou_high": interval.high if finite else None}
+                | {"unit_share": means[UNIT].mean / interval.mean if interval.mean > 0 else None}
+            )
+    return pl.DataFrame(
+        rows, schema_overrides={"iou_low": pl.Float64, "iou_high": pl.Float64, "unit_share": pl.Float64}
+    )
+
+
+def gains(found: pl.DataFrame) -> list[float]:
+    """Return, for each concept, the mean over layers of the held-out IoU of several units less that of the best one."""
+    every = with_best(found).filter(pl.col("method").is_in([UNIT, BEST]))
+    wide = every.pivot(on="method", index=["layer", "concept", "category"], values="heldout_iou")
+    gain = (pl.col(BEST) - pl.col(UNIT)).mean()
+    return wide.group_by("concept", "category", maintain_order=True).agg(gain)[BEST].to_list()
+
+
+def conclude(
+    table: pl.DataFrame,
+    config: ConceptVectorsConfig,  # noqa: ARG001 - all experiments conclude alike
+    *,
+    extra: Mapping[str, pl.DataFrame] = NO_TABLES,
+) -> Conclusion:
+    """Conclude whether several units segment concepts better than the best one, over all layers.
+
+    Parameters
+    ----------
+    table
+        Of `concept_vectors`.
+    config
+        Of the experiment.
+    extra
+        ``concepts``: without it nothing is decided.
+    """
+    shares = "; ".join(
+        f"{row['layer']} {row['unit_share']:.0%}" if row["unit_share"] is not None else f"{row['layer']} no IoU"
+        for row in table.filter(method=BEST).iter_rows(named=True)
+    )
+    if CONCEPTS not in extra:
+        text = f"Share of the IoU that the best unit holds: {shares}."
+        return Conclusion(question=QUESTION, paper=PAPER, finding=text, outcome="inconclusive")
+    gain: Interval = mean_interval(gains(extra[CONCEPTS]))
+    text = join_sentences(
+        f"Of the IoU that the best combination of units has with a concept, the best unit holds: {shares} (means over "
+        "concepts on held-out images).",
+        f"The combination gains {gain}, the mean over concepts, each over all layers.",
+    )
+    return Conclusion(question=QUESTION, paper=PAPER, finding=text, outcome=decide(gain, "more"))
+
+
+def run_synthetic(workspace: Workspace) -> ExperimentResult:
+    """Ask it of all convolutions of the workspace's network."""
+    trained = workspace.train_longer()
+    config = ConceptVectorsConfig(dissect=workspace.dissect_config(trained.train_config.layers))
+    out, progress = workspace.folder("concept-vectors"), workspace.progress
+    return concept_vectors(trained.network(), workspace.data, config, out=out, progress=progress)
+
+
+def requirements(job: ReproduceJob) -> ScheduledExperiment:
+    """Read the cells of the last convolution of the first network."""
+    config = ConceptVectorsConfig(dissect=job.config.dissect_config([job.layer]))
+    cost = Cost("vectors of all concepts of one layer", 0, job.forward_seconds(job.first))
+    return ScheduledExperiment(
+        (cost,),
+        lambda: concept_vectors(
+            job.first, job.concepts, config, out=job.out / "concept-vectors", progress=job.progress
+        ),
+    )
+
+
+def _run(inputs: ConceptVectorsInputs, out: Path, progress: Progress | None) -> ExperimentResult:
+    return concept_vectors(inputs.load(), inputs.data, inputs.config, out=out, progress=progress)
+
+
+CONCEPT_VECTORS = Experiment(
+    question=QUESTION,
+    paper=PAPER,
+    config=ConceptVectorsConfig,
+    inputs=ConceptVectorsInputs,
+    run=_run,
+    conclude=conclude,
+    requirements=requirements,
+    run_synthetic=run_synthetic,
+    extra_tables=(CONCEPTS,),
+    defaults=BATCH_SIZE,
+)
