@@ -25,7 +25,7 @@ Bools = npt.NDArray[np.bool_]
 ITERATIONS = 50
 
 
-class Thresholds(NamedTuple):
+class BestThresholds(NamedTuple):
     """The best threshold of one score for each of C concepts: cells with at least this score are the mask.
 
     Attributes
@@ -38,7 +38,7 @@ class Thresholds(NamedTuple):
     iou: Floats
 
 
-def best_thresholds(scores: Floats, labels: CellConcepts) -> Thresholds:
+def best_thresholds(scores: Floats, labels: CellConcepts) -> BestThresholds:
     """Return the threshold of the largest IoU of a score with each concept.
 
     Parameters
@@ -53,7 +53,7 @@ def best_thresholds(scores: Floats, labels: CellConcepts) -> Thresholds:
         scores, order, concepts.indptr.astype(np.int64), concepts.indices.astype(np.int64), labels.annotated,
         labels.category_of, labels.positives,
     )  # fmt: skip
-    return Thresholds(*found)
+    return BestThresholds(*found)
 
 
 @compiled

@@ -15,7 +15,7 @@ from netdissect.concepts import ConceptData
 from netdissect.config import Progress
 from netdissect.evaluation.dictionaries.code_matrix import CellConcepts, CodeMatrix, column, select_cells
 from netdissect.experiments.concept_vectors.cell_masks import (
-    Thresholds,
+    BestThresholds,
     best_thresholds,
     mask_iou,
     net2vec_weights,
@@ -37,7 +37,7 @@ OF_SEVERAL_UNITS = (*VECTORS, *NET2VEC[1:])
 STAGE = "concept vectors"
 
 
-class _Half(NamedTuple):
+class _CellHalf(NamedTuple):
     """One half of the cells: their codes, concepts, and which units are on in them, bool (N, K)."""
 
     codes: CodeMatrix
@@ -92,7 +92,8 @@ def concept_rows(
     """
     on, held = active_units(codes, quantile), labels.held_out
     selection, heldout = (
-        _Half(select_cells(codes, chosen), labels.part(chosen), on[np.flatnonzero(chosen)]) for chosen in (~held, held)
+        _CellHalf(select_cells(codes, chosen), labels.part(chosen), on[np.flatnonzero(chosen)])
+        for chosen in (~held, held)
     )
     positives, totals = selection.labels.positives, selection.labels.totals
     concepts = np.flatnonzero((positives > 0) & (positives < totals) & (heldout.labels.positives > 0))
@@ -128,10 +129,10 @@ def active_units(codes: CodeMatrix, quantile: float) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array((np.ones(len(cell), np.bool_), (cell, unit_of)), shape=codes.shape)
 
 
-def _best_units(selection: _Half, heldout: _Half, concepts: Ints) -> Iterator[_Found]:
+def _best_units(selection: _CellHalf, heldout: _CellHalf, concepts: Ints) -> Iterator[_Found]:
     """Yield the unit with the best IoU at a threshold of its own, for each concept."""
     count = len(selection.labels.category_of)
-    best, unit_of = Thresholds(np.full(count, np.inf), np.full(count, -1.0)), np.zeros(count, np.int64)
+    best, unit_of = BestThresholds(np.full(count, np.inf), np.full(count, -1.0)), np.zeros(count, np.int64)
     for unit in range(selection.codes.shape[1]):
         found = best_thresholds(selection.unit_scores(unit), selection.labels)
         better = found.iou > best.iou
@@ -142,7 +143,7 @@ def _best_units(selection: _Half, heldout: _Half, concepts: Ints) -> Iterator[_F
         yield _Found(UNIT, concept, float(best.iou[concept]), iou, int(unit_of[concept]))
 
 
-def _best_vectors(selection: _Half, heldout: _Half, concepts: Ints) -> Iterator[_Found]:
+def _best_vectors(selection: _CellHalf, heldout: _CellHalf, concepts: Ints) -> Iterator[_Found]:
     moments = ConceptMoments.of(selection.codes, selection.labels)
     for method, vectors_of in VECTORS.items():
         for concept, vector in zip(concepts.tolist(), vectors_of(moments, concepts), strict=True):
@@ -151,7 +152,7 @@ def _best_vectors(selection: _Half, heldout: _Half, concepts: Ints) -> Iterator[
             yield _Found(method, concept, float(found.iou[concept]), mask_iou(mask, heldout.labels, concept))
 
 
-def _net2vec(selection: _Half, heldout: _Half, concepts: Ints) -> Iterator[_Found]:
+def _net2vec(selection: _CellHalf, heldout: _CellHalf, concepts: Ints) -> Iterator[_Found]:
     """Yield the masks of the best unit that is on or off, of the eight best, and of all."""
     ious = unit_ious(selection.active, selection.labels)
     for concept in concepts.tolist():
