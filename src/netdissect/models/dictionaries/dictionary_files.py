@@ -142,7 +142,8 @@ def _plain(path: Path, state: State, facts: Mapping[str, str], units: int) -> St
     if threshold is not None:
         weights = weights._replace(threshold=threshold.float().reshape(-1))
     k = number_of(path, state.get("k"), facts.get("k"))
-    return StoredDictionary(path, weights, k, _said(path, facts), "" if k or threshold is not None else NO_K).checked()
+    hint = "" if k or threshold is not None else NO_K
+    return StoredDictionary(path, weights, k, _said(path, facts), hint, facts.get("layer", "")).checked()
 
 
 def _said(path: Path, facts: Mapping[str, str]) -> tuple[Convention, ...]:

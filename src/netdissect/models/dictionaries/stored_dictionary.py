@@ -1,5 +1,6 @@
 """A sparse autoencoder as a file holds it, and what its encoder expects of cells, found by what it rebuilds."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -16,6 +17,8 @@ from netdissect.models.dictionaries.sparse_dictionary import (
     Normalization,
     SparseDictionary,
 )
+
+logger = logging.getLogger(__name__)
 
 NO_K = (
     "The file holds neither k nor threshold, so every value above zero was taken for active: if the encoder was "
@@ -83,6 +86,8 @@ class StoredDictionary:
         Those that agree with what the file says; the likeliest first.
     hint
         What the file does not say, for the message that refuses it.
+    trained_on
+        The layer that the file names; empty: it names none.
     """
 
     path: Path
@@ -90,6 +95,7 @@ class StoredDictionary:
     k: int | None
     conventions: tuple[Convention, ...]
     hint: str = ""
+    trained_on: str = ""
 
     def checked(self) -> Self:
         """Return itself, if its numbers can be.
@@ -136,6 +142,11 @@ class StoredDictionary:
         best = min(errors, key=lambda one: errors[one])
         if not errors[best] <= LARGEST_ERROR:
             raise CheckpointError(self._refusal(source, cells, errors))
+        trained_on = f"; it was trained on {self.trained_on}" if self.trained_on not in ("", source) else ""
+        logger.info(
+            "%s rebuilds %s cells of %s with NMSE %.3f (%s)%s",
+            self.path, f"{len(cells):,}", source, errors[best], best, trained_on,
+        )  # fmt: skip
         return self.under(best, source)
 
     def _refusal(self, source: str, cells: Tensor, errors: dict[Convention, float]) -> str:
