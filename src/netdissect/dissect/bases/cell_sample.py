@@ -28,7 +28,8 @@ def sample_cells(source: DissectionInputs, progress: Progress | None = None) -> 
     fit, data = source.config.basis_fit, source.data
     every = max(1, len(data) // fit.images)
     part = replace(data, rows=data.rows[::every][: fit.images])
-    sampled = DissectionInputs.of(source.network, part, source.layers, source.config, source.execution)
+    unpacked = source.execution.model_copy(update={"image_cache": False})  # a part is not worth a pack of its own
+    sampled = DissectionInputs.of(source.network, part, source.layers, source.config, unpacked)
     sampled = sampled.with_config(backend="eager")
     draws = {layer.name: np.random.default_rng(fit.seed) for layer in source.layers}
     shares = {layer.name: max(1, min(fit.cells, MOST_VALUES // layer.units) // len(part)) for layer in source.layers}
