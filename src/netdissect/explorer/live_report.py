@@ -16,6 +16,7 @@ from markupsafe import Markup
 from netdissect.errors import RequestError
 from netdissect.explorer.inference import ProcessedImage
 from netdissect.explorer.networks.run_network import unavailable_reason
+from netdissect.explorer.queries.decoder_neighbors import decoder_neighbors
 from netdissect.explorer.queries.image_details import image_detail
 from netdissect.explorer.queries.requests import ImageQuery, LayerPageQuery, MatchQuery
 from netdissect.explorer.queries.segmentations import segmentation_detail
@@ -135,6 +136,7 @@ class LiveReport:
                 tables, self._views[run], unit_view(tables, unit, PAGE_IMAGES), unit_detail(tables, unit),
                 slider=slider, run_id=opened.id, json=f"api/runs/{opened.id}/layers/{index}/units/{unit}",
                 words=unit_words(opened, opened.layer(index).info.name, [unit]),
+                neighbors=decoder_neighbors(opened.directions(opened.layer(index)), unit, tables),
             )  # fmt: skip
 
         return self._cached(("unit", run, index, unit, quantile), make)

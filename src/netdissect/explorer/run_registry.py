@@ -15,6 +15,7 @@ import torch
 from netdissect.concepts import Size
 from netdissect.config import one_or_more
 from netdissect.errors import ConfigError, RequestError
+from netdissect.explorer.queries.decoder_neighbors import Directions, decoder_directions
 from netdissect.explorer.threshold_curves import ThresholdCurves
 from netdissect.explorer.unit_words import NO_WORDS, UnitWords
 from netdissect.models import Network
@@ -63,6 +64,7 @@ class OpenRun:
     def __post_init__(self) -> None:
         self._lock = Lock()
         self._curves: dict[str, ThresholdCurves] = {}
+        self._directions: dict[str, Directions | None] = {}
         self.digest = hashlib.sha256(self.result.info.model_dump_json().encode()).hexdigest()
 
     @property
@@ -93,6 +95,13 @@ class OpenRun:
                 info = self.result.info
                 self._curves[layer.info.name] = ThresholdCurves(layer, info.config.protocol, info.data.images)
             return self._curves[layer.info.name]
+
+    def directions(self, layer: LayerResult) -> Directions | None:
+        """Return the decoder directions of a layer; see `decoder_directions`."""
+        with self._lock:
+            if layer.info.name not in self._directions:
+                self._directions[layer.info.name] = decoder_directions(self.result, layer.info)
+            return self._directions[layer.info.name]
 
     @property
     def images(self) -> Path:

@@ -130,6 +130,16 @@ class Threshold(Response):
     exact: bool
 
 
+class DecoderNeighbor(Response):
+    """A unit of a dictionary whose decoder direction is close to that of another one."""
+
+    unit: int
+    label: str | None = Field(description="null: it has none, or is dead.")
+    iou: float
+    cosine: float = Field(description="Of both directions, from -1 to 1.")
+    url: str | None = Field(description="Its page.")
+
+
 class UnitDetailResponse(Response):
     """One unit in full."""
 
@@ -140,6 +150,9 @@ class UnitDetailResponse(Response):
     threshold: Threshold
     summary: UnitView
     detail: UnitDetail
+    decoder_neighbors: tuple[DecoderNeighbor, ...] = Field(
+        description="Of a unit of a dictionary (sae, nmf): the units of the closest decoder directions."
+    )
 
 
 class ConceptSummary(Response):

@@ -274,6 +274,7 @@ def environment(live: Path | None = None) -> Environment:
     templates.globals |= {
         "region_colors": REGION_COLORS,
         "live": live is not None, "urls": urls, "data_name": data_name, "words": {}, "searchable": False,
+        "neighbors": (),
         "at_most": lambda value: min(round(float(value), 1), 100.0), "basis_note": basis_note, "iou_text": iou_text,
         "p_text": p_text,
         "limits": limits, "limit_in_words": limit_in_words, "interval_text": interval_text, "null_text": null_text,

@@ -10,6 +10,7 @@ import polars as pl
 from netdissect.config import RULES
 from netdissect.errors import RequestError
 from netdissect.explorer.networks.run_network import unavailable_reason
+from netdissect.explorer.queries.decoder_neighbors import decoder_neighbors
 from netdissect.explorer.queries.requests import UnitsQuery
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import (
@@ -201,6 +202,7 @@ def unit_response(
         threshold=Threshold(value=value, low=low, high=high, exact=bool(thresholds.exact[unit])),
         summary=unit_view(tables, unit, PAGE_IMAGES),
         detail=unit_detail(tables, unit),
+        decoder_neighbors=tuple(decoder_neighbors(run.directions(layer), unit, tables)),
     )
 
 
