@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from netdissect.concepts import Size
+from netdissect.concepts.colors import COLOR_NAMES, name_colors
 from netdissect.errors import CheckpointError, NetworkError, SegmenterError, ShapeError
 from netdissect.segmenters import Segmenter, load_segmenter
+from netdissect.segmenters.color_labels import with_colors
 from netdissect.segmenters.label_scores import stretched
 from netdissect.synthetic import render
 from netdissect.training.scene_net import preprocessing
@@ -129,6 +131,16 @@ def test_a_trained_segmenter_states_its_error_on_images_that_it_did_not_see(trai
         both, union = both + (true & found).sum(), union + (true | found).sum()
     assert stated[best] == pytest.approx(both / union)
     assert 0.1 < both / union < 0.9
+
+
+def test_colors_are_labels_in_a_channel_of_their_own(trained: Segmenter) -> None:
+    colored = with_colors(trained)
+    assert colored.labels[: len(trained.labels)] == trained.labels
+    maps = colored.segment(IMAGES, Size(32, 32))
+    np.testing.assert_array_equal(maps[:, :-1], trained.segment(IMAGES, Size(32, 32)))
+    names = [colored.labels[index - 1] for index in maps[0, -1].ravel()]
+    expected = [(COLOR_NAMES[index - 1], "color") for index in name_colors(IMAGES[0, 1::2, 1::2]).ravel()]
+    assert names == expected
 
 
 def test_a_scene_network_is_no_segmenter(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import netdissect
 from netdissect.cli.app import app
+from netdissect.concepts.colors import COLOR_NAMES, name_colors
 from netdissect.dissect.work_dir import work_dir
 from netdissect.errors import ConfigError
 from netdissect.experiments.interventions.areas import AreaMeter
@@ -115,6 +116,16 @@ def test_inserted_units_get_the_published_quantile_of_their_activations(run: Pat
     by_quantile = done(run, concept="vehicle", units="top:1", how="insert", insert_quantile=0.9, samples=8)
     assert by_quantile.table["effect"][0] == 0  # nine tenths of its activations are 0
     assert done(run, concept="vehicle", units="top:1", how="insert", samples=8).table["effect"][0] > 0
+
+
+def test_colors_are_concepts_whose_area_is_measured(run: Path) -> None:
+    found = done(run, concept="green", units=str(TINY.planted_units["vegetation"]))
+    samples = torch.tensor([[0, index] for index in range(COUNT)])
+    green = name_colors(tiny_generator().images(samples).numpy()) == 1 + COLOR_NAMES.index("green")
+    row = found.table.row(0, named=True)
+    assert (row["concept"], row["category"]) == ("green", "color")
+    assert row["before"] == pytest.approx(green.mean(), abs=1e-12)
+    assert row["ci_high"] < 0
 
 
 def test_random_and_matched_sets_are_other_units_of_equal_size() -> None:

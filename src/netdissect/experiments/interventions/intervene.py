@@ -18,10 +18,12 @@ from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConfigError
 from netdissect.experiments.interventions.change_units import Intervention, change_units
 from netdissect.experiments.interventions.intervene_config import InterveneConfig
+from netdissect.experiments.interventions.unit_choice import number_of
 from netdissect.models import Generator
 from netdissect.progress import ShowProgress, shown
 from netdissect.result import Result, load_result
 from netdissect.segmenters import Segmenter, load_segmenter
+from netdissect.segmenters.color_labels import with_colors
 from netdissect.segmenters.recorded_segmenter import load_recorded
 
 CHECKPOINT_SECONDS = 20.0
@@ -75,6 +77,8 @@ def intervene(
         )
     samples = open_run_data(result.info, data)
     labels = _segmenter(samples, segmenter, trust=trust_network)
+    if number_of(config.units, "ace") is None:  # colors have no scores
+        labels = with_colors(labels)
     rows = range(min(config.samples, len(samples.rows)))
     indices: npt.NDArray[np.int64] = SampleReader(samples, network.preprocessing).read(rows)
     with shown(progress) as display, _work(result, network, labels, indices, config) as work:

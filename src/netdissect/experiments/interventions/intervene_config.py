@@ -38,7 +38,7 @@ class AceConfig(Config):
 class InterveneConfig(Config):
     """Which units of a generator are changed, and how."""
 
-    concept: str = Field(description="A label of the segmenter, as the data set of the samples names it.")
+    concept: str = Field(description="A label of the segmenter, as the data set of the samples names it, or a color.")
     units: Annotated[str, Option(metavar="top:N|ace:N|each|LIST")] = Field("top:20", description=f"Units: {UNITS}.")
     how: Literal["ablate", "insert"] = Field(
         "ablate",
