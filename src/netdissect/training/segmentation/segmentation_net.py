@@ -137,6 +137,11 @@ class SegmentationNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return scores (B, classes, H / 2, W / 2) of normalized images (B, 3, H, W)."""
+        scores: Tensor = self.scores(self.features(images))
+        return scores
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what scores are made of, (B, units[0], H / 2, W / 2)."""
         seen: list[Tensor] = []
         for down in self.down:
             seen.append(down(seen[-1] if seen else images))
@@ -144,8 +149,7 @@ class SegmentationNet(nn.Module):
         for up in reversed(self.up):
             fine = seen.pop()
             found = up(torch.cat([interpolate(found, fine.shape[2:], mode="bilinear", align_corners=False), fine], 1))
-        scores: Tensor = self.scores(found)
-        return scores
+        return found
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
