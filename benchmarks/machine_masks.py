@@ -1,6 +1,6 @@
 """How far labels from masks of a segmenter differ from labels from the true masks, on the synthetic data set.
 
-    python -m benchmarks.machine_masks OUT [--images N] [--steps N] [--side N] [--train-images N]
+    python -m benchmarks.machine_masks OUT [--images N] [--steps N] [--side N] [--train-images N] [--encoder none]
 
 Trains a segmenter on images of the synthetic data set, segments other images of it, and dissects one scene network on
 the same images twice: with the true masks and with those of the segmenter.
@@ -49,11 +49,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=SegmenterTrainConfig().steps)
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--train-images", type=int, default=SegmenterTrainConfig().num_images)
+    parser.add_argument("--encoder", default="efficientnet_lite0")
+    parser.add_argument("--balance", type=float, default=0.3)
+    parser.add_argument("--precision", default="bfloat16")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     config = SegmenterTrainConfig(
-        steps=asked.steps, size=asked.side, num_images=asked.train_images, learning_rate=8e-3, precision="float32"
-    )
+        steps=asked.steps, size=asked.side, num_images=asked.train_images, precision=asked.precision,
+        encoder=None if asked.encoder == "none" else asked.encoder, balance=asked.balance,
+    )  # fmt: skip
     scene = FAST.model_copy(update={"size": asked.side, "precision": "float32"})
     weights = made(asked.out / "segmenter.safetensors", lambda path: save_segmenter(train_segmenter(config), path))
     network = made(asked.out / "network.safetensors", lambda path: save_trained(train(scene), path))
