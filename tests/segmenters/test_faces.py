@@ -31,7 +31,8 @@ def test_the_documented_factory_draws_what_the_package_draws(faces: Generator) -
     models = importlib.import_module("gan_face_generate.models")
     package = Path(models.__file__).parent
     own = models.Generator(0, 3, 100, 64).eval()
-    own.load_state_dict(torch.load(package / "weights.tar", weights_only=True)["netG_state_dict"])
+    saved = torch.load(package / "weights.tar", map_location="cpu", weights_only=True)
+    own.load_state_dict(saved["netG_state_dict"])
     samples = torch.tensor([[0, index] for index in range(4)])
     with torch.no_grad():
         expected = own(faces.latent_input.latents(samples)[0])
