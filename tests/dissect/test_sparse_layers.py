@@ -4,16 +4,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import oracle
 import run_asserts
 import strategies
 from netdissect import dissect, dissect_shard, merge_shards
 from netdissect.config import ProtocolName
+from netdissect.dissect.statistics import activation_tables, measurements
 from netdissect.errors import ActivationError
 from netdissect.models import Network
+from netdissect.report.statistics_text import layer_facts
 from netdissect.result import Result, load_result
 from networks import COVERAGE, SIDE, Spoiled, build, images
 
@@ -96,10 +100,26 @@ EVERYTHING = {"holdout": 0.5, "sensitivity": (0.02,), "keep_masks": True, "momen
     [("paper", EVERYTHING), ("pnas2020", {"activation_cache": "none"}), ("lite", {"memory_mb": 1, "bootstrap": 0})],
 )
 def test_a_sparse_layer_gives_every_table_of_the_same_layer_with_all_cells(
-    data: Path, protocol: ProtocolName, options: dict[str, Any]
+    data: Path, protocol: ProtocolName, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, expected = (run(data, sparse=sparse, protocol=protocol, **options) for sparse in (True, False))
-    run_asserts.assert_same_run(found, expected)
+    expected = run(data, sparse=False, protocol=protocol, **options)
+    monkeypatch.setattr(measurements, "REPLICATED_PIXELS", 2000)
+    monkeypatch.setattr(activation_tables, "BLOCK_VALUES", 5000)
+    run_asserts.assert_same_run(run(data, sparse=True, protocol=protocol, **options), expected)
+
+
+def test_units_that_are_rarely_active_or_dead_are_named(data: Path) -> None:
+    options: dict[str, Any] = {"layers": LAYERS[1], "quantile": 0.2, "permutations": 0, "bootstrap": 0}
+    own, names = network(sparse=True), oracle.read_broden(data, None).images
+    maps = run_asserts.hooked(own, data, names, ["wide_relu"], 4)["wide_relu"]
+    cells = torch.from_numpy(maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1]).copy())
+    active = (own.bases[LAYERS[1]].encode(cells) > 0).sum(dim=0).numpy()
+    dead, rare = np.flatnonzero(active == 0), np.flatnonzero((active > 0) & (active <= 0.2 * len(cells)))
+    assert len(dead) >= 5
+    assert len(rare)
+    facts = layer_facts(run(data, sparse=True, **options), LAYERS[1], 0.2)
+    assert facts["threshold 0"].startswith(f"{len(rare)} unit")
+    assert facts["dead"] == f"{len(dead)} units: {', '.join(map(str, dead))}"
 
 
 class InterruptedRunError(Exception):

@@ -1,7 +1,8 @@
 """Statistics of a layer's labels and counts, as text for the terminal and the pages.
 
     layer_facts(result, layer, quantile)   of its detectors: q-values, label stability, held-out IoU, extra
-                                           metrics; of all units: R2 of labels and linear explanations
+                                           metrics; of all units: R2 of labels and linear explanations, and those
+                                           of a sparse basis that are rarely active or dead
     robustness(result, layer)              whether its conclusions hold at other quantiles and limits
     fdr_limit_text(limits)                 the IoU limits at which the false discovery rate is low
     layout_text(info, layer)               result of the layout check
@@ -27,6 +28,7 @@ from netdissect.scoring.metrics import METRICS
 from netdissect.scoring.statistics.multiple_testing import SIGNIFICANT
 
 RULE: Rule = "top-label"
+MOST_LISTED = 20  # dead units
 OF_MOMENTS = ("label_correlation", "label_r2", "linear_correlation", "linear_r2")
 """Columns of the table ``units`` of a run with moments."""
 
@@ -61,7 +63,25 @@ def layer_facts(result: Result, layer: str, quantile: float) -> dict[str, str]:
         medians = [f"{title} {np.median(column.to_numpy()):.2f}" for title, column in values.items() if len(column)]
         if medians:
             facts["median"] = ", ".join(medians)
-    return facts | _whole_range(result, layer, quantile)
+    return facts | _whole_range(result, layer, quantile) | _rarely_active(result, layer, quantile)
+
+
+def _rarely_active(result: Result, layer: str, quantile: float) -> dict[str, str]:
+    """Say which units of a basis are active on fewer cells than the quantile asks; empty: none has the threshold 0."""
+    of_layer = result.layer(layer)
+    zero = of_layer.thresholds.filter(pl.col("quantile") == quantile, pl.col("threshold") == 0)
+    if of_layer.info.basis_of is None or zero.is_empty():
+        return {}
+    dead = zero.filter("dead")["unit"].to_list()
+    rest = f" and {len(dead) - MOST_LISTED:,} more" if len(dead) > MOST_LISTED else ""
+    numbers = f": {', '.join(map(str, dead[:MOST_LISTED]))}{rest}" if dead else ""
+    return {
+        "threshold 0": (
+            f"{counted(len(zero) - len(dead), 'units')}, active on no more cells than the quantile asks: masks are "
+            "where upsampled maps are above 0"
+        ),
+        "dead": f"{counted(len(dead), 'units')}{numbers}",
+    }
 
 
 def _significant(measured: pl.DataFrame) -> dict[str, str]:

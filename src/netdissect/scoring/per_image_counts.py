@@ -74,9 +74,20 @@ class ImageIntersections(NamedTuple):
 
     def at(self, quantile: int) -> "ImageIntersections":
         """Return the masks of one quantile."""
-        chosen = self.quantiles == quantile
-        entries = np.repeat(chosen, self.label_counts)
-        return ImageIntersections(*(array[chosen] for array in self[:5]), *(array[entries] for array in self[5:]))
+        return self.chosen(self.quantiles == quantile)
+
+    def of_units(self, first: int, last: int) -> "ImageIntersections":
+        """Return the masks of the units from `first` on, before `last`, numbered from 0."""
+        own = (self.units >= first) & (self.units < last)
+        if own.all():
+            return self._replace(units=self.units - first)
+        chosen = self.chosen(own)
+        return chosen._replace(units=chosen.units - first)
+
+    def chosen(self, masks: npt.NDArray[np.bool_]) -> "ImageIntersections":
+        """Return some of the masks, bool (M,)."""
+        entries = np.repeat(masks, self.label_counts)
+        return ImageIntersections(*(array[masks] for array in self[:5]), *(array[entries] for array in self[5:]))
 
 
 class ImageLabelCounts(NamedTuple):

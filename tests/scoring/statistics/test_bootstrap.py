@@ -17,6 +17,7 @@ from netdissect.scoring.statistics.bootstrap import (
     CandidateConcepts,
     Replicates,
     ThresholdShift,
+    UnitReplicates,
     count_replicates,
     counted_masks,
     interval_of_counts,
@@ -133,18 +134,25 @@ def test_masks_count_where_the_protocol_says(seed: int, restriction: str) -> Non
         assert found[index].tolist() == expected
 
 
-@given(st.integers(0, 2**32 - 1), st.floats(0, 0.5))
-def test_replicates_are_the_ious_counts_and_labels_of_weighted_images(seed: int, min_iou: float) -> None:
+@given(st.integers(0, 2**32 - 1), st.floats(0, 0.5), st.integers(1, 4))
+def test_replicates_are_the_ious_counts_and_labels_of_weighted_images(seed: int, min_iou: float, step: int) -> None:
     images, replicates = Images(seed), 5
     candidates = images.candidates
     sums = Replicates.zeros(candidates, replicates)
     sums.update(*images.counted(), candidates, seed=seed)
     weights = poisson_weights(seed, np.arange(len(images.concept_pixels)), replicates)
-    counted = count_replicates(sums, candidates, images.shift(), min_iou)
+    units = len(candidates.pair_index)
+    blocks = [
+        UnitReplicates.zeros((first, min(first + step, units)), candidates, images.shift(), replicates)
+        for first in range(0, units, step)
+    ]
+    for block in blocks:
+        block.update(*images.counted(), seed)
+    counted = count_replicates(blocks, candidates, replicates, min_iou)
     for replicate in range(replicates):
         scores = images.iou(weights[:, replicate])
         for unit in np.unique(candidates.units):
-            label_ids = candidates.label_ids[candidates.pairs(unit)]
+            label_ids = candidates.label_ids[candidates.pairs(unit, unit + 1)]
             np.testing.assert_array_equal(
                 sums.iou(candidates, images.shift(), unit)[:, replicate], scores[unit, label_ids]
             )
@@ -189,7 +197,7 @@ def test_masks_of_a_replicate_shrink_by_the_threshold_shift_of_each_excess_pixel
             sums.iou(candidates, shift, unit),
             weights @ (images.mask_pixels[:, unit] - images.mask_pixels[:, unit].mean()),
         )
-        for row, pair in enumerate(range(len(candidates.units))[candidates.pairs(unit)]):
+        for row, pair in enumerate(range(len(candidates.units))[candidates.pairs(unit, unit + 1)]):
             label_id = candidates.label_ids[pair]
             masks = weights @ (images.mask_pixels[:, unit] * images.annotated[:, CATEGORY_OF[label_id]])
             concept_pixels = weights @ images.concept_pixels[:, label_id]

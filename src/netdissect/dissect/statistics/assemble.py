@@ -107,7 +107,8 @@ def _measured(level: QuantileCounts) -> dict[str, pl.DataFrame]:
         frames["scores"] = intervals_of(level)
         of_label = frames["scores"].select("unit", "label_id", "iou_ci_low", "iou_ci_high")
         units = units.join(of_label, on=["unit", "label_id"], how="left", maintain_order="left")
-        counted = count_replicates(replicates_of(level), level.candidates, level.threshold_shift, level.layer.min_iou)
+        replicates = level.layer.statistics.bootstrap
+        counted = count_replicates(replicates_of(level), level.candidates, replicates, level.layer.min_iou)
         stable_share = pl.Series(stability(level.labels, counted.labels)).fill_nan(None)
         units = units.with_columns(stable_share.alias("stability"))
         frames["replicates"] = replicates_frame(level, counted)

@@ -1,6 +1,7 @@
 """The measurements of one layer at one quantile: each returns a frame with the key columns of a table."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from netdissect.result.tables import counts_at
 from netdissect.scoring.detectors import largest_counts
 from netdissect.scoring.statistics.bootstrap import (
     CountReplicates,
-    Replicates,
+    UnitReplicates,
     interval_of_counts,
 )
 from netdissect.scoring.statistics.jackknife import InfluenceMoments, iou_interval
 
+REPLICATED_PIXELS = 2**26
+"""Sums of pixels in replicates that are in memory at a time: half a gigabyte."""
 IOU_LEVELS = tuple(round(0.01 * step, 2) for step in range(1, 21))
 
 
@@ -49,13 +52,17 @@ def intervals_of(level: QuantileCounts) -> pl.DataFrame:
     return ordered.with_columns(pl.int_range(pl.len()).over("unit").alias("rank"))
 
 
-def replicates_of(level: QuantileCounts) -> Replicates:
-    """Sum the pixels of each bootstrap replicate."""
-    statistics = level.layer.statistics
-    sums = Replicates.zeros(level.candidates, statistics.bootstrap)
-    for presence, masks, counted in level.blocks():
-        sums.update(presence, masks, counted, level.candidates, statistics.stats_seed)
-    return sums
+def replicates_of(level: QuantileCounts) -> Iterator[UnitReplicates]:
+    """Sum the pixels of each bootstrap replicate, of some units at a time."""
+    statistics, units = level.layer.statistics, len(level.scores)
+    of_unit = len(level.candidates.units) / max(1, units) + level.candidates.num_categories + 1
+    step = max(1, int(REPLICATED_PIXELS / (of_unit * statistics.bootstrap)))
+    for first in range(0, units, step):
+        some = (first, min(first + step, units))
+        block = UnitReplicates.zeros(some, level.candidates, level.threshold_shift, statistics.bootstrap)
+        for presence, masks, counted in level.blocks():
+            block.update(presence, masks, counted, statistics.stats_seed)
+        yield block
 
 
 def counts_of(level: QuantileCounts, counted: CountReplicates | None) -> pl.DataFrame:

@@ -3,7 +3,8 @@
 Each image has a Poisson weight in each replicate, which depends only on the seed and the image index. Sums over images
 therefore add up over shards, and two runs on the same images have paired replicates.
 
-    ImageLabelCounts, ImageIntersections, poisson_weights -> Replicates -> count_replicates -> interval_of_counts
+    ImageLabelCounts, ImageIntersections, poisson_weights -> Replicates of some units at a time -> count_replicates
+    -> interval_of_counts
 
 Labels are chosen again in each replicate, among the candidates of a unit: its best concept in each category and its ten
 best overall. Thresholds move with the images of the replicate, to first order: see `ThresholdShift`.
@@ -12,7 +13,7 @@ Sources: Efron and Tibshirani 1993 :cite:p:`efron1993bootstrap`; Poisson weights
 :cite:p:`hanley2006bootstrap`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -96,10 +97,21 @@ class CandidateConcepts:
         pair_index[units, chosen_ids] = np.arange(len(chosen_ids))
         return cls(units, chosen_ids, category_of[chosen_ids], pair_index, categories)
 
-    def pairs(self, unit: int) -> slice:
-        """Return the pairs of a unit."""
-        start, stop = np.searchsorted(self.units, [unit, unit + 1])
+    def pairs(self, first: int, last: int) -> slice:
+        """Return the pairs of the units from `first` on, before `last`."""
+        start, stop = np.searchsorted(self.units, [first, last])
         return slice(int(start), int(stop))
+
+    def of_units(self, first: int, last: int) -> "CandidateConcepts":
+        """Return the pairs of these units alone, which are numbered from 0."""
+        pairs, pair_index = self.pairs(first, last), self.pair_index[first:last]
+        return CandidateConcepts(
+            self.units[pairs] - first,
+            self.label_ids[pairs],
+            self.categories[pairs],
+            np.where(pair_index < 0, -1, pair_index - pairs.start),
+            self.num_categories,
+        )
 
 
 @dataclass(frozen=True)
@@ -146,6 +158,13 @@ class ThresholdShift:
         """
         removed = np.maximum(share * mask_pixels[candidates.units], 1)
         return cls(lost[0] / removed, lost[1] / removed, mask_pixels, images)
+
+    def of_units(self, first: int, last: int, candidates: CandidateConcepts) -> "ThresholdShift":
+        """Return the shift of the units from `first` on, before `last`, out of all `candidates`."""
+        pairs = candidates.pairs(first, last)
+        return ThresholdShift(
+            self.intersection[pairs], self.activation[pairs], self.mask_pixels[first:last], self.images
+        )
 
 
 @dataclass(frozen=True)
@@ -221,7 +240,7 @@ class Replicates:
 
     def iou(self, candidates: CandidateConcepts, shift: ThresholdShift, unit: int) -> Floats:
         """Return the IoU of the candidates of a unit, float64 (pairs, R)."""
-        pairs = candidates.pairs(unit)
+        pairs = candidates.pairs(unit, unit + 1)
         concept_pixels = self.concept_pixels[candidates.label_ids[pairs]]
         excess = self.mask_pixels[unit] - shift.mask_pixels[unit] / shift.images * self.images
         masks = self.activation[unit, candidates.categories[pairs]]
@@ -278,17 +297,60 @@ class CountReplicates(NamedTuple):
     labels: Ints
 
 
+class UnitReplicates(NamedTuple):
+    """The replicates of some neighboring units of a layer: those of all units may not fit into memory.
+
+    Attributes
+    ----------
+    first
+        The first of these units.
+    candidates, shift, sums
+        Of these units alone, which are numbered from 0.
+    """
+
+    first: int
+    candidates: CandidateConcepts
+    shift: ThresholdShift
+    sums: Replicates
+
+    @classmethod
+    def zeros(
+        cls, units: tuple[int, int], candidates: CandidateConcepts, shift: ThresholdShift, replicates: int
+    ) -> "UnitReplicates":
+        """Return those of no images, of the units from the first number on, before the second, out of all."""
+        own = candidates.of_units(*units)
+        return cls(units[0], own, shift.of_units(*units, candidates), Replicates.zeros(own, replicates))
+
+    def update(self, labels: ImageLabelCounts, masks: ImageIntersections, counted: Bools, seed: int) -> None:
+        """Add some images, with the masks of all units; see `Replicates.update`."""
+        last = self.first + len(self.candidates.pair_index)
+        own = counted[(masks.units >= self.first) & (masks.units < last)]
+        self.sums.update(labels, masks.of_units(self.first, last), own, self.candidates, seed)
+
+
 def count_replicates(
-    sums: Replicates, candidates: CandidateConcepts, shift: ThresholdShift, min_iou: float
+    blocks: Iterable[UnitReplicates], candidates: CandidateConcepts, replicates: int, min_iou: float
 ) -> CountReplicates:
-    """Choose labels and count detectors in each replicate, as `netdissect.scoring.count_detectors` does."""
+    """Choose labels and count detectors in each replicate, as `netdissect.scoring.count_detectors` does.
+
+    Parameters
+    ----------
+    blocks
+        All units, some at a time.
+    candidates
+        Of all units.
+    replicates
+        Number of replicates, R.
+    min_iou
+        IoU from which on a unit is a detector.
+    """
     units, num_labels = candidates.pair_index.shape
-    num_categories, replicates = candidates.num_categories, sums.concept_pixels.shape[1]
+    num_categories = candidates.num_categories
     labels = np.zeros((units, replicates), np.int64)
     detectors = {rule: np.zeros((num_categories + 1, replicates), np.int64) for rule in RULES}
     seen = {rule: np.zeros((num_labels, replicates), np.bool_) for rule in RULES}
     each = np.arange(replicates)
-    for unit, (best, scores) in _best(sums, candidates, shift):
+    for unit, (best, scores) in (found for block in blocks for found in _best(block)):
         top = top_category(scores)
         labels[unit] = np.where(top >= 0, best[each, top], 0)
         for rule in RULES:
@@ -302,17 +364,16 @@ def count_replicates(
     return CountReplicates(detectors, {rule: _by_category(seen[rule], candidates) for rule in RULES}, labels)
 
 
-def _best(
-    sums: Replicates, candidates: CandidateConcepts, shift: ThresholdShift
-) -> Iterator[tuple[int, tuple[Ints, Floats]]]:
+def _best(block: UnitReplicates) -> Iterator[tuple[int, tuple[Ints, Floats]]]:
     """Yield the best concept of each unit and its IoU in each replicate and category, (R, K)."""
+    first, candidates, shift, sums = block
     for unit in np.unique(candidates.units):
-        pairs = candidates.pairs(unit)
+        pairs = candidates.pairs(unit, unit + 1)
         scores, label_ids = sums.iou(candidates, shift, unit).T, candidates.label_ids[pairs]
         best = best_concepts(scores, candidates.categories[pairs], candidates.num_categories)
         has_label = best >= 0
         best_scores = np.where(has_label, np.take_along_axis(scores, np.maximum(best, 0), 1), 0.0)
-        yield int(unit), (np.where(has_label, label_ids[best], 0), best_scores)
+        yield first + int(unit), (np.where(has_label, label_ids[best], 0), best_scores)
 
 
 def _by_category(seen: Bools, candidates: CandidateConcepts) -> Ints:
