@@ -18,22 +18,23 @@ from netdissect.activations.image_values import ImageValues
 from netdissect.activations.sparse.sparse_maps import SparseMaps
 from netdissect.activations.sparse.sparse_store import SparseStore
 from netdissect.concepts import Size
-from netdissect.config import DissectConfig, Protocol, ProtocolName
+from netdissect.config import DissectConfig, Protocol, ProtocolName, StatisticsConfig
 from netdissect.dissect.cost_plan import LayerPlan
 from netdissect.dissect.layer_state import AnyCollector, Collector, DeviceCollector, SparseCollector
 from netdissect.models import Layer, ReceptiveField, ReceptiveFieldAxis
 from netdissect.scoring import BatchLabels, ConceptTotals, ImageLabels, IoUCounts, iou
 
-HOW = ("sparse", "dense", "spilled", "tensor", "active cells")
+HOW = ("sparse", "dense", "spilled", "tensor", "active cells", "active blocks")
 
 pytestmark = pytest.mark.usefixtures("tight")
 
 
-def plan_of(world: strategies.World, protocol: Protocol) -> LayerPlan:
-    """Describe the world's layer as a traced network would."""
+def plan_of(world: strategies.World, protocol: Protocol, how: str) -> LayerPlan:
+    """Describe the world's layer as a traced network would; blocks are counted where no mask is listed."""
     field = ReceptiveField(*(ReceptiveFieldAxis(*axis) for axis in world.fields))
     layer = Layer("layer", "Random", world.maps.shape[1], world.cells(), field)
-    config = DissectConfig(layers=("layer",), protocol=protocol, top_images=3)
+    statistics = StatisticsConfig(bootstrap=0, permutations=0) if how == "active blocks" else StatisticsConfig()
+    config = DissectConfig(layers=("layer",), protocol=protocol, top_images=3, statistics=statistics)
     return LayerPlan(layer, Size(*world.source), len(world.maps), config)
 
 
@@ -44,7 +45,7 @@ def collector(plan: LayerPlan, how: str, folder: Path) -> AnyCollector:
     (folder / "maps").unlink(missing_ok=True)
     units, cells = plan.layer.units, plan.layer.grid
     assert cells is not None
-    if how == "active cells":
+    if how.startswith("active"):
         return SparseCollector(plan, maxima, SparseStore(folder / "maps", units, cells), None)
     store = ActivationStore(folder / "maps", units, cells, dense=how == "dense" or plan.needs_dense)
     return Collector(plan, maxima, store, folder / "top" if how == "spilled" else None)
@@ -52,14 +53,14 @@ def collector(plan: LayerPlan, how: str, folder: Path) -> AnyCollector:
 
 def allowed(world: strategies.World, how: str) -> strategies.World:
     """Return the world without negative activations where only active cells are kept."""
-    return replace(world, maps=np.maximum(world.maps, 0)) if how == "active cells" else world
+    return replace(world, maps=np.maximum(world.maps, 0)) if how.startswith("active") else world
 
 
 def dissected(
     world: strategies.World, protocol: Protocol, how: str, size: int, folder: Path
 ) -> tuple[strategies.Floats, IoUCounts, ConceptTotals, list[list[int]]]:
     """Look twice, in batches of `size` images."""
-    plan, data = plan_of(world, protocol), world.data()
+    plan, data = plan_of(world, protocol, how), world.data()
     made = collector(plan, how, folder)
     starts = range(0, len(world.maps), size)
     for start in starts:
@@ -110,8 +111,11 @@ def trend(name: ProtocolName, step: float) -> tuple[strategies.World, strategies
 
 @given(strategies.worlds(), strategies.definitions(), st.sampled_from(HOW), st.integers(1, 4))
 @example(*rare("paper"), "active cells", 3)
+@example(*rare("paper"), "active blocks", 3)
 @example(*rare("lite"), "active cells", 3)
+@example(*rare("lite"), "active blocks", 3)
 @example(*rare("pnas2020"), "active cells", 3)
+@example(*rare("pnas2020"), "active blocks", 3)
 @example(*trend("paper", -9.0), "sparse", 1)
 @example(*trend("pnas2020", 0.1), "sparse", 1)
 @example(*trend("pnas2020", -9.0), "sparse", 1)
@@ -142,17 +146,20 @@ def test_two_passes_over_any_data_give_the_counts_of_the_oracle(
     strategies.worlds(),
     strategies.definitions(),
     st.lists(st.sampled_from(strategies.FRACTIONS), min_size=2, max_size=4, unique=True),
+    st.sampled_from(("sparse", "active blocks")),
 )
+@example(*rare("paper"), [0.05, 0.1], "active blocks")
 @settings(suppress_health_check=list(HealthCheck), max_examples=25)
 def test_several_quantiles_share_one_store(
     tmp_path_factory: pytest.TempPathFactory,
     world: strategies.World,
     definition: strategies.Definition,
     fractions: list[float],
+    how: str,
 ) -> None:
-    folder = tmp_path_factory.getbasetemp()
+    folder, world = tmp_path_factory.getbasetemp(), allowed(world, how)
     changes: dict[str, Any] = {"quantiles": tuple(fractions)}
-    limits, tally, _, _ = dissected(world, definition.protocol.model_copy(update=changes), "sparse", 2, folder)
+    limits, tally, _, _ = dissected(world, definition.protocol.model_copy(update=changes), how, 2, folder)
     for index, fraction in enumerate(fractions):
         rules = oracle.Rules(**{**vars(definition.rules), "fraction": fraction})
         expected = oracle.count(world.maps, world.images, world.category_of, rules, world.source, world.fields)

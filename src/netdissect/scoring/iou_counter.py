@@ -21,14 +21,16 @@ from netdissect.concepts.label_sets import LabelSetMap
 from netdissect.config import Duplicates, Restriction
 from netdissect.counted import counted
 from netdissect.errors import ShapeError
-from netdissect.scoring.kernel import count_batch
+from netdissect.scoring.kernel import count_batch, list_blocks
 from netdissect.scoring.kernel_arrays import (
     ANNOTATED,
+    NO_BLOCKS,
     NONE,
     OVERLAP,
     CountArrays,
     Counting,
     LabelArrays,
+    LabelBlocks,
     UpsamplerArrays,
 )
 from netdissect.scoring.mask_runs import MaskRuns
@@ -37,6 +39,8 @@ from netdissect.scoring.upsampling import Maps, Upsampler
 
 Ints = npt.NDArray[np.int64]
 
+SMALLEST_PIXEL = 1e-37
+"""Interpolated values above this are not rounded to 0 in float32."""
 RESTRICTIONS: dict[Restriction, int] = {
     "none": NONE,
     "annotated": ANNOTATED,
@@ -315,13 +319,22 @@ class IoUCounter:
         for index, image in enumerate(labels.images):
             units, active = maps.active_maps(index, thresholds[0])
             counting = self._counting._replace(thresholds=np.ascontiguousarray(thresholds[:, units]), units=units)
-            masks = self._count(active[None], BatchLabels.of([image]), upsampler, counting)
+            labels_of_image = BatchLabels.of([image])
+            blocks = label_blocks(image, upsampler) if not counting.list_runs_for else NO_BLOCKS
+            masks = self._count(active[None], labels_of_image, upsampler, counting, blocks)
             parts.append(masks.intersections._replace(image_index=masks.intersections.image_index + index))
             runs += masks.runs
         return BatchMasks(ImageIntersections.join(parts), tuple(runs))
 
-    def _count(self, maps: Maps, labels: BatchLabels, upsampler: Upsampler, counting: Counting) -> BatchMasks:
-        """Count maps, float32 (B, U, h, w), of the units that `counting` names."""
+    def _count(
+        self,
+        maps: Maps,
+        labels: BatchLabels,
+        upsampler: Upsampler,
+        counting: Counting,
+        blocks: LabelBlocks = NO_BLOCKS,
+    ) -> BatchMasks:
+        """Count maps, float32 (B, U, h, w), of the units that `counting` names; `blocks` of a single image."""
         size = labels.arrays.index_map.shape[1:]
         if (upsampler.rows.pixels, upsampler.columns.pixels) != size:
             raise ShapeError(
@@ -336,9 +349,22 @@ class IoUCounter:
             UpsamplerArrays.of(upsampler),
             labels.arrays,
             CountArrays(self.counts.intersection, self.counts.activation, firing_map),
+            blocks,
         )
         of_images = MaskRuns.split(run_masks, runs, len(labels.images), self._counting.thresholds.shape[1])
         return BatchMasks(ImageIntersections(*masks, *entries), tuple(of_images))
+
+
+def label_blocks(image: ImageLabels, upsampler: Upsampler) -> LabelBlocks:
+    """Return the pixels of each label set in blocks that the same cells determine; none if a pixel lacks its cell."""
+    least_weight = upsampler.rows.least_weight * upsampler.columns.least_weight
+    if least_weight == 0:
+        return NO_BLOCKS
+    label_sets = image.label_sets
+    starts, of_entries, pixels = list_blocks(
+        label_sets.index_map, upsampler.rows.part_starts, upsampler.columns.part_starts, len(label_sets.set_sizes)
+    )
+    return LabelBlocks(starts, of_entries, pixels, np.array([SMALLEST_PIXEL / least_weight]))
 
 
 def concept_counts(label_ids: Ints, counts: IoUCounts, category_of: Ints) -> tuple[Ints, Ints]:

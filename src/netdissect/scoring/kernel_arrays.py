@@ -77,6 +77,32 @@ class Counting(NamedTuple):
     restriction: int
 
 
+class LabelBlocks(NamedTuple):
+    """Pixels of each label set in the blocks of an image whose pixels are determined by the same cells.
+
+    Where a threshold is 0 and no activation is below it, all pixels of a block are active, or none of them.
+
+    Attributes
+    ----------
+    starts
+        int64 (4 h w + 1,): first entry of each block, four for each cell: its pixels that this cell alone determines,
+        those between it and the next cell of its row, between it and that of its column, and between all four. Empty:
+        blocks are not used.
+    label_sets, pixels
+        int32 (n,): label set of each entry, and its pixels in the block.
+    least
+        float64 (1,): activations above this give no pixel that is rounded to 0.
+    """
+
+    starts: Ints
+    label_sets: npt.NDArray[np.int32]
+    pixels: npt.NDArray[np.int32]
+    least: Floats
+
+
+NO_BLOCKS = LabelBlocks(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.zeros(1))
+
+
 class LabelArrays(NamedTuple):
     """Labels of a batch of B images, one image after the other.
 

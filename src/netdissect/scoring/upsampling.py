@@ -9,6 +9,7 @@ Sources: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2 (bilinear, anchor
 receptive fields); Pillow's BILINEAR filter for the 2018 rewrite.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -76,6 +77,22 @@ class UpsamplingAxis:
     def pixels(self) -> int:
         """Pixels of the label map along this axis."""
         return len(self.lower_weight)
+
+    @cached_property
+    def part_starts(self) -> npt.NDArray[np.int64]:
+        """Split the pixels of each cell into those that only it determines, then the others: int64 (2 cells + 1,).
+
+        The others lie between it and the next cell and have weights of both. `cells` are those behind a resample
+        matrix, if there is one.
+        """
+        alone = [np.count_nonzero(self.upper_weight[first:last] == 0) for first, last in itertools.pairwise(self.start)]
+        return np.append(np.stack([self.start[:-1], self.start[:-1] + alone], axis=1).ravel(), self.start[-1])
+
+    @cached_property
+    def least_weight(self) -> float:
+        """The smallest weight that is not 0; 0 where a pixel has no weight of its own cell."""
+        weights = np.concatenate([self.lower_weight, self.upper_weight[self.upper_weight > 0]])
+        return float(weights.min(initial=1))
 
     @cached_property
     def cell_starts(self) -> npt.NDArray[np.int64]:
