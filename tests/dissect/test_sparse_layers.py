@@ -13,6 +13,10 @@ import oracle
 import run_asserts
 import strategies
 from netdissect import dissect, dissect_shard, merge_shards
+from netdissect.activations.activation_range import RangeMaps
+from netdissect.activations.sparse.sparse_maps import SparseMaps
+from netdissect.activations.sparse.unit_maps import SparseImageMaps
+from netdissect.concepts import Size
 from netdissect.config import ProtocolName
 from netdissect.dissect.statistics import activation_tables, measurements
 from netdissect.errors import ActivationError
@@ -159,3 +163,17 @@ def test_a_layer_that_is_not_finite_is_refused_though_no_code_is_kept_of_its_cel
 def test_a_basis_that_says_it_is_sparse_but_gives_negative_codes_is_refused(data: Path) -> None:
     with pytest.raises(ActivationError, match=r"gives -\d[\d.e+-]* for its unit \d+. Expected codes of 0 or more"):
         dissect(network(sparse=True, shift=1e3), data, layers="wide_relu@sae", layout_check=False)
+
+
+def test_maps_of_chosen_images_are_those_of_dense_maps_also_after_a_checkpoint() -> None:
+    rng = np.random.default_rng(0)
+    maps = np.maximum(rng.normal(size=(6, 5, 3, 4)) - 1, 0).astype(np.float32)
+    chosen, cells = np.array([[0, 3, -1], [5, 1, 2], [4, 0, 5], [-1, -1, -1], [2, 3, 4]]), Size(3, 4)
+    expected, first = RangeMaps(chosen, cells), SparseImageMaps(chosen, cells)
+    expected.update(torch.from_numpy(maps), 0)
+    first.update(SparseMaps.of_dense(maps[:4]), 0)
+    second = SparseImageMaps(chosen, cells)
+    second.restore(first.state())
+    second.update(SparseMaps.of_dense(maps[4:]), 4)
+    np.testing.assert_array_equal(second.maps(0, 3)[:], expected.maps)
+    np.testing.assert_array_equal(second.maps(1, 3)[2:4], expected.maps[2:4, 1:])
