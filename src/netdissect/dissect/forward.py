@@ -19,7 +19,6 @@ from netdissect.errors import ActivationError, ConfigError
 from netdissect.models import ActivationRecorder, Layer, Network
 from netdissect.models.backends import BackendSettings
 from netdissect.models.checkpoints import missing_weights
-from netdissect.models.stored_activations.stored_network import StoredActivations
 
 if TYPE_CHECKING:
     from netdissect.activations import ImageReader
@@ -92,6 +91,7 @@ class DissectionInputs(NamedTuple):
     ) -> Self:
         """Add the reader of the images, which remembers what it knows of their files, or of what takes their place."""
         from netdissect.activations import ImageReader  # whose cache needs pydantic, unlike the forward pass
+        from netdissect.models.stored_activations.stored_network import StoredActivations
 
         if network.draws:
             from netdissect.activations.sample_reader import SampleReader
