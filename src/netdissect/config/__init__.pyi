@@ -4,6 +4,7 @@ from .configurations import SENSITIVITY_QUANTILES as SENSITIVITY_QUANTILES
 from .configurations import SMALL_DATA as SMALL_DATA
 from .configurations import Assumed as Assumed
 from .configurations import BasisFit as BasisFit
+from .configurations import DeviceName as DeviceName
 from .configurations import DissectConfig as DissectConfig
 from .configurations import Execution as Execution
 from .configurations import Fraction as Fraction

@@ -48,6 +48,10 @@ def _as_text(value: Any) -> Any:
     return str(value) if type(value).__module__ == "torch" else value
 
 
+DeviceName = Annotated[str, BeforeValidator(_as_text)]
+"""Of a field that names a Torch device: a ``torch.device`` is taken for its name."""
+
+
 def _share_above(value: float) -> float:
     """Refuse the percentile of a threshold in place of the share of activations above it."""
     if value > LARGEST_QUANTILE:
@@ -359,7 +363,7 @@ class DissectConfig(Config):
             "first batch until images per second rise by less than 5 % or memory runs out; the run records the number."
         ),
     )
-    device: Annotated[str, BeforeValidator(_as_text)] = Field(
+    device: DeviceName = Field(
         "auto",
         description=(
             "Torch device of the forward pass, such as cpu, cuda:1 or mps. auto: that of the module where it is on an "

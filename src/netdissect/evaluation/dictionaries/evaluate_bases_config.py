@@ -2,11 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from netdissect.config import OneOrMore
+from netdissect.config import DeviceName, OneOrMore
 from netdissect.config_fields import Config, Option
-from netdissect.evaluation.open_vocabulary.label_config import as_text
 
 
 class EvaluateBasesConfig(Config):
@@ -39,7 +38,7 @@ class EvaluateBasesConfig(Config):
         200, ge=20, le=10_000, description="Replicates of the bootstrap over images or units, for intervals."
     )
     embedding_batch: int = Field(32, gt=0, description="Images that are embedded at a time.")
-    device: Annotated[str, BeforeValidator(as_text)] = Field(
+    device: DeviceName = Field(
         "auto",
         description="Torch device of a model of transformers, such as cpu or cuda:1; auto: a GPU if there is one.",
     )

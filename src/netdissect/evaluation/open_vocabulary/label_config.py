@@ -2,17 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from netdissect.config import Fraction, OneOrMore
+from netdissect.config import DeviceName, Fraction, OneOrMore
 from netdissect.config_fields import Config, Option
 
 FunctionName = Literal["soft-wpmi", "wpmi", "rank-reorder", "cos-cubed"]
-
-
-def as_text(value: object) -> object:
-    """Return a ``torch.device`` as its name."""
-    return str(value) if type(value).__module__ == "torch" else value
 
 
 class LabelConfig(Config):
@@ -49,7 +44,7 @@ class LabelConfig(Config):
         None, ge=0, description="Seed of held-out images, replicates and permutations; None: the run's."
     )
     embedding_batch: int = Field(32, gt=0, description="Images or words that are embedded at a time.")
-    device: Annotated[str, BeforeValidator(as_text)] = Field(
+    device: DeviceName = Field(
         "auto",
         description="Torch device of a model of transformers, such as cpu or cuda:1; auto: a GPU if there is one.",
     )

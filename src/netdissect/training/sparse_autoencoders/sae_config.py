@@ -1,18 +1,13 @@
 """What `netdissect train-sae` trains, as data: options and files are made from these fields."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from netdissect.config import Assumed, Fraction
+from netdissect.config import Assumed, DeviceName, Fraction
 from netdissect.config_fields import Config
 
 SaeActivation = Literal["topk", "batchtopk"]
-
-
-def _as_text(value: object) -> object:
-    """Return a ``torch.device`` as its name."""
-    return str(value) if type(value).__module__ == "torch" else value
 
 
 class SaeConfig(Config):
@@ -34,7 +29,7 @@ class SaeConfig(Config):
     holdout: Fraction = Field(0.05, description="Share of the images that are not trained on: the report is of these.")
     train_seed: int = Field(0, ge=0, description="Seed of cells, held-out images, first weights and order.")
     batch_size: int = Field(16, gt=0, description="Images in one forward pass of the network.")
-    device: Annotated[str, BeforeValidator(_as_text)] = Field(
+    device: DeviceName = Field(
         "auto",
         description="Torch device of network and training, such as cpu or cuda:1; auto: a GPU if there is one.",
     )
