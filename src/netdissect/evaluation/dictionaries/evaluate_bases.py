@@ -25,7 +25,13 @@ from netdissect.dissect.reload import data_of, network_of
 from netdissect.evaluation.dictionaries.bases_evaluation import BasesEvaluation
 from netdissect.evaluation.dictionaries.basis_metrics import BASIS_METRICS, EMBEDDING_METRICS
 from netdissect.evaluation.dictionaries.evaluate_bases_config import EvaluateBasesConfig
-from netdissect.evaluation.dictionaries.labeled_cells import CellFiles, CellRequest, network_layers, read_cells
+from netdissect.evaluation.dictionaries.labeled_cells import (
+    CellFiles,
+    CellRequest,
+    names_made_of,
+    network_layers,
+    read_cells,
+)
 from netdissect.evaluation.dictionaries.measure import (
     ALL,
     LayerInputs,
@@ -95,14 +101,14 @@ def evaluate_bases(
     source = _inputs(result, config, opened, data_root, execution)
     with shown(progress) as display, _folder(work) as folder:
         of_images = _embeddings(result, embeddings, config, execution, data_root, display)
-        display.line(cost_text(source, config))
+        display.line(_cost_text(source, config))
         pool = None if of_images is None else config.pool
         request = CellRequest(_cells(source, config), source.config.statistics.stats_seed, pool)
         files = read_cells(source, request, folder, display)
         return _tables(source, files, config, of_images, display)
 
 
-def cost_text(source: DissectionInputs, config: EvaluateBasesConfig) -> str:
+def _cost_text(source: DissectionInputs, config: EvaluateBasesConfig) -> str:
     """Return what an evaluation takes."""
     images, wanted = len(source.data), _cells(source, config)
     disk = sum(
@@ -160,7 +166,7 @@ def _tables(
     names, seed, done = [layer.name for layer in source.layers], source.config.statistics.stats_seed, 0
     for layer in network_layers(source):
         cells, labels = files.cells(layer.name), files.concepts(layer.name)
-        for name in (name for name in names if _made_of(source.network, name) == layer.name):
+        for name in names_made_of(source, layer.name):
             inputs = LayerInputs(source.network.bases.get(name), cells, labels, seed)
             by_image = {} if embeddings is None else image_scores(files, name, embeddings)
             for measured in measure(inputs, config):
@@ -181,10 +187,6 @@ def _tables(
         for table in tables
     )
     return BasesEvaluation(config, *ranked)
-
-
-def _made_of(network: Network, name: str) -> str:
-    return network.bases[name].source if name in network.bases else name
 
 
 def _basis_schema(with_embeddings: bool) -> dict[str, Any]:

@@ -146,6 +146,12 @@ def read_cells(
     return CellFiles(of_pass, names, source.data, held_out, -(-len(source.data) // _part_images(source)))
 
 
+def names_made_of(source: DissectionInputs, layer: str) -> list[str]:
+    """Return the layers of a run that are made of the cells of a layer of the network: itself and its bases."""
+    bases = source.network.bases
+    return [one.name for one in source.layers if (bases[one.name].source if one.name in bases else one.name) == layer]
+
+
 def network_layers(source: DissectionInputs) -> list[Layer]:
     """Return the layers of the network whose cells the layers of a run are made of."""
     found: dict[str, Layer] = {}

@@ -19,7 +19,7 @@ from netdissect.config_fields import Config, Option
 from netdissect.dissect.run_dissection import open_inputs
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
-from netdissect.evaluation.dictionaries.labeled_cells import CellRequest, network_layers, read_cells
+from netdissect.evaluation.dictionaries.labeled_cells import CellRequest, names_made_of, network_layers, read_cells
 from netdissect.evaluation.dictionaries.measure import encode_cells
 from netdissect.experiments.concept_vectors.layer_vectors import METHODS, OF_SEVERAL_UNITS, UNIT, concept_rows
 from netdissect.experiments.effect_sizes import Interval, decide, mean_interval
@@ -69,7 +69,7 @@ def concept_vectors(
     Parameters
     ----------
     network
-        Any; bases of layers are layers, too.
+        Any; bases of its layers, those that the configuration asks for, too, are read as layers.
     concepts
         A data set in Broden's layout, or its folder.
     config
@@ -82,12 +82,12 @@ def concept_vectors(
     Returns
     -------
     ExperimentResult
-        `table`: layer, method, concepts, iou, iou_low, iou_high (mean over concepts on held-out cells, with Student's
-        interval), unit_share (mean IoU of the best units over it). `extra_tables`: `concepts`, with layer, method,
-        concept, category, unit, selection_iou, heldout_iou.
+        `table`: layer, method, concepts, iou, iou_ci_low, iou_ci_high (mean over concepts on held-out cells, with
+        Student's interval), unit_share (mean IoU of the best units over it). `extra_tables`: `concepts`, with layer,
+        method, concept, category, unit, selection_iou, heldout_iou.
     """
     seconds, work = dict[str, float](), Path(out) / "work"
-    source = open_inputs(network, concepts, config.dissect, caching(out))
+    source = open_inputs(network, concepts, config.dissect, caching(out), progress=progress)
     frames = []
     with timed("cells", seconds):
         files = read_cells(source, CellRequest(config.cells, config.dissect.statistics.stats_seed), work, progress)
@@ -95,11 +95,10 @@ def concept_vectors(
     with timed("vectors", seconds):
         for made_of in network_layers(source):
             cells, labels = files.cells(made_of.name), files.concepts(made_of.name)
-            for layer in source.layers:
-                basis = network.bases.get(layer.name)
-                if (layer.name if basis is None else basis.source) == made_of.name:
-                    rows = concept_rows(encode_cells(basis, cells), labels, source.data, quantile, progress)
-                    frames.append(rows.select(pl.lit(layer.name).alias("layer"), pl.all()))
+            for name in names_made_of(source, made_of.name):
+                codes = encode_cells(source.network.bases.get(name), cells)
+                rows = concept_rows(codes, labels, source.data, quantile, progress)
+                frames.append(rows.select(pl.lit(name).alias("layer"), pl.all()))
     shutil.rmtree(work)
     found = pl.concat(frames)
     if found.is_empty():
@@ -136,11 +135,11 @@ def layer_table(found: pl.DataFrame) -> pl.DataFrame:
             finite = interval.number > 1
             rows.append(
                 {"layer": layer, "method": method, "concepts": interval.number, "iou": interval.mean}
-                | {"iou_low": interval.low if finite else None, "iou_high": interval.high if finite else None}
+                | {"iou_ci_low": interval.low if finite else None, "iou_ci_high": interval.high if finite else None}
                 | {"unit_share": means[UNIT].mean / interval.mean if interval.mean > 0 else None}
             )
     return pl.DataFrame(
-        rows, schema_overrides={"iou_low": pl.Float64, "iou_high": pl.Float64, "unit_share": pl.Float64}
+        rows, schema_overrides={"iou_ci_low": pl.Float64, "iou_ci_high": pl.Float64, "unit_share": pl.Float64}
     )
 
 

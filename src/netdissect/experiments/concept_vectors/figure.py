@@ -37,8 +37,8 @@ def _layer(axes: Axes, at: int, rows: pl.DataFrame) -> None:
     for index, (method, color) in enumerate(COLORS.items()):
         for row in rows.filter(method=method).iter_rows(named=True):
             place = at + 0.7 * (index / (len(COLORS) - 1) - 0.5)
-            if row["iou_low"] is not None:
-                axes.hlines(place, max(row["iou_low"], 0), row["iou_high"], color=color, linewidth=1)
+            if row["iou_ci_low"] is not None:
+                axes.hlines(place, max(row["iou_ci_low"], 0), row["iou_ci_high"], color=color, linewidth=1)
             axes.plot([row["iou"]], [place], "o", color=color, markersize=3.5)
 
 
