@@ -5,8 +5,8 @@ import pytest
 import scipy.sparse
 import sklearn.metrics
 
-from netdissect.evaluation.dictionaries.code_matrix import keep_largest, leading_units
-from netdissect.evaluation.dictionaries.reconstruction import active_cells, normalized_error
+from netdissect.evaluation.dictionaries.code_matrix import active_cells, keep_largest, leading_units
+from netdissect.evaluation.dictionaries.reconstruction import normalized_error
 
 
 def test_the_error_is_one_less_the_explained_variance():

@@ -35,6 +35,11 @@ def column(codes: CodeMatrix, unit: int) -> UnitCodes:
     return UnitCodes(codes.data[part].astype(np.float64), codes.indices[part].astype(np.int64))
 
 
+def active_cells(codes: CodeMatrix) -> Ints:
+    """Return the cells in which each unit has a code other than 0, int64 (K,)."""
+    return np.array([np.count_nonzero(column(codes, unit).values) for unit in range(codes.shape[1])], np.int64)
+
+
 def select_cells(codes: CodeMatrix, chosen: Bools) -> CodeMatrix:
     """Return the codes of some of the cells, bool (N,)."""
     if isinstance(codes, np.ndarray):
@@ -77,11 +82,7 @@ def leading_units(codes: CodeMatrix, count: int, *, sparse: bool) -> Ints:
 
     Of equal ones the first are taken; the numbers rise.
     """
-    units = range(codes.shape[1])
-    if sparse:
-        rank = np.array([np.count_nonzero(column(codes, unit).values) for unit in units], np.float64)
-    else:
-        rank = np.array([_variance(codes, unit) for unit in units])
+    rank = active_cells(codes) if sparse else np.array([_variance(codes, unit) for unit in range(codes.shape[1])])
     return np.sort(np.argsort(-rank, kind="stable")[:count])
 
 

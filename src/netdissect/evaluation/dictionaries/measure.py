@@ -1,6 +1,6 @@
 """Measure the units of one layer, or of a basis of it, on the cells of a layer.
 
-CellFiles, basis -> MeasuredLayer.of -> rows of the tables of `netdissect.evaluation.dictionaries.evaluate_bases`
+LayerInputs -> measure -> rows of the tables of `netdissect.evaluation.dictionaries.evaluate_bases`
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +15,7 @@ from netdissect.dissect.sparse.encoders import SparseBasis
 from netdissect.evaluation.dictionaries.code_matrix import (
     CellConcepts,
     CodeMatrix,
+    active_cells,
     keep_largest,
     leading_units,
     select_cells,
@@ -25,7 +26,7 @@ from netdissect.evaluation.dictionaries.evaluate_bases_config import EvaluateBas
 from netdissect.evaluation.dictionaries.labeled_cells import CellFiles
 from netdissect.evaluation.dictionaries.logistic_probes import Probes, UnitProbes
 from netdissect.evaluation.dictionaries.probe_scores import ConceptScores, heldout_scores, purity
-from netdissect.evaluation.dictionaries.reconstruction import active_cells, normalized_error
+from netdissect.evaluation.dictionaries.reconstruction import normalized_error
 from netdissect.evaluation.unit_intervals import unit_means
 from netdissect.models.dictionaries.basis import Basis
 

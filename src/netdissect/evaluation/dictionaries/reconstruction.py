@@ -1,14 +1,12 @@
-"""How well a basis keeps the cells of a layer, with how many units.
+"""How well a basis keeps the cells of a layer.
 
-Source: normalized mean squared error and L0 of saev, :cite:p:`stevens2025openended`.
+Source: normalized mean squared error of saev, :cite:p:`stevens2025openended`.
 """
 
 from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-
-from netdissect.evaluation.dictionaries.code_matrix import CodeMatrix, Ints, column
 
 Cells = npt.NDArray[np.float32]
 
@@ -36,8 +34,3 @@ def normalized_error(cells: Cells, reconstructed: Iterable[Cells]) -> float:
         spread += float(((of_part - mean) ** 2).sum())
         done += len(part)
     return error / spread if spread > 0 else float("nan")
-
-
-def active_cells(codes: CodeMatrix) -> Ints:
-    """Return the cells in which each unit has a code other than 0, int64 (K,)."""
-    return np.array([np.count_nonzero(column(codes, unit).values) for unit in range(codes.shape[1])], np.int64)
