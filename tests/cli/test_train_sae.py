@@ -15,7 +15,7 @@ def test_a_dictionary_is_trained_and_trained_once(netdissect, labeled, tmp_path)
     command = ("train-sae", *NETWORK, "--train-images", labeled / "images", *SMALL, "--out", out)
     done = netdissect(*command, "--json")
     assert done.code == 0, done.err
-    assert "8 images, 400 cells of 64 units, 5 steps: about 1 min, 0.0 GB of memory" in done.err
+    assert "8 images, 400 cells of 64 units, 5 steps: about 1 min, 86 kB of memory" in done.err
     report = json.loads(done.out)
     assert {key: report[key] for key in ("layer", "units", "latents", "images", "cells", "heldout_cells", "out")} == {
         "layer": "features.0", "units": 64, "latents": 24, "images": 8, "cells": 400, "heldout_cells": 50,

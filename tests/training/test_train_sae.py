@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import networks
+from netdissect.dissect.work_dir import work_dir
 from netdissect.errors import ActivationError, ConfigError, ResultError
 from netdissect.models.dictionaries.dictionary_files import read_dictionary, read_facts
 from netdissect.training import SaeConfig, train_sae
@@ -82,7 +83,7 @@ def test_the_report_is_that_of_the_file_on_held_out_images(trained, images):
         pixels = np.asarray(Image.open(path).resize((24, 24), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
         with torch.no_grad():
             maps.append(network.module.wide((torch.tensor(pixels[None]).float() - 127.5) / 128)[0].flatten(1).T)
-    cells = torch.cat([one[plan.places(index)] for index, one in enumerate(maps)])
+    cells = torch.cat([one[plan.drawn(index)] for index, one in enumerate(maps)])
     held = cells[torch.from_numpy(plan.held_out(0.2))].double()
     assert held.shape == (100, 4)
     codes = dictionary.encode(cells)
@@ -111,9 +112,8 @@ def test_the_same_is_trained_again_and_nothing_if_it_is_there(trained, images, t
 @pytest.mark.parametrize("activation", ["topk", "batchtopk"])
 @pytest.mark.parametrize("stage", ["activations", "training"])
 def test_an_interrupted_training_resumes_to_the_same_file(images, tmp_path, monkeypatch, stage, activation):
-    monkeypatch.setattr(layer_cells, "CHECKPOINT_SECONDS", -1)
-    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", -1)
-    monkeypatch.setattr(module, "WRITES", 0)
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(work_dir, "MAX_LOST_SECONDS", 0.0)  # after each batch and step
     config = SaeConfig(**SMALL, activation=activation)
     whole = train_sae(networks.build(), LAYER, images, tmp_path / "whole.safetensors", config)
     seen = []
@@ -179,7 +179,8 @@ def test_a_layer_without_variance_or_with_nan_is_refused(images, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_named(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(work_dir, "MAX_LOST_SECONDS", 0.0)
 
     def stop(name, done, _total):
         if name == "training" and done == 2:
@@ -187,6 +188,6 @@ def test_a_damaged_checkpoint_is_named(images, tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         train_sae(networks.build(), LAYER, images, tmp_path / "f.safetensors", SaeConfig(**SMALL), progress=stop)
-    next(tmp_path.rglob(module.STATE_FILE)).write_bytes(b"no")
-    with pytest.raises(ResultError, match=r"training\.safetensors, from which the training resumes, is damaged"):
+    next(tmp_path.rglob("training.npz")).write_bytes(b"no")
+    with pytest.raises(ResultError, match=r"training\.npz is damaged .* Remove this file"):
         train_sae(networks.build(), LAYER, images, tmp_path / "f.safetensors", SaeConfig(**SMALL))

@@ -145,11 +145,11 @@ class DictionaryTrainer:
         return SparseDictionary(source, cpu, None if batchtopk else self._config.k)
 
     def state(self) -> dict[str, Tensor]:
-        """Return everything from which the training resumes."""
+        """Return everything from which the training resumes; `batches` is the number of steps that are done."""
         state = {f"parameter.{i}": part.detach() for i, part in enumerate(self._parameters)}
         for i, moments in self._optimizer.state_dict()["state"].items():
             state |= {f"moment.{i}.{name}": value for name, value in moments.items()}
-        return state | {"idle": self._idle, "threshold": self._threshold, "done": torch.tensor(self.done)}
+        return state | {"idle": self._idle, "threshold": self._threshold, "batches": torch.tensor(self.done)}
 
     def resume(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state`."""
@@ -163,7 +163,7 @@ class DictionaryTrainer:
                 moments.setdefault(int(index), {})[moment] = value
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
         self._idle, self._threshold = state["idle"].to(self._idle.device), state["threshold"].to(self._idle.device)
-        self.done = int(state["done"])
+        self.done = int(state["batches"])
 
 
 def batches(rows: Ints, config: SaeConfig, first: int, steps: int) -> Iterator[Ints]:

@@ -1,8 +1,6 @@
 """Activations of random cells of a layer, from one pass over images, in a file from which the pass resumes."""
 
-import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +11,15 @@ import numpy.typing as npt
 import torch
 
 from netdissect.config import Progress
+from netdissect.dissect.cost_plan import cells_of
+from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ActivationError
 from netdissect.models import ActivationRecorder, Layer, Network
 from netdissect.paths import writing
-from netdissect.result.files import write_whole
 from netdissect.training.classification_data import pixel_batches
 
 Cells = npt.NDArray[np.float32]
-CELLS_FILE, DONE_FILE = "cells.npy", "images-done.json"
-CHECKPOINT_SECONDS = 10.0
+STAGE, CELLS_FILE = "activations", "cells.npy"
 NO_SPACE = "What was finished is kept: free space, and run the same command again."
 
 
@@ -68,7 +66,7 @@ class CellPlan:
     @classmethod
     def of(cls, images: TrainingImages, layer: Layer, most: int, seed: int, batch_size: int) -> "CellPlan":
         """Draw about `most` cells, as many of each image; of too many images only some, spread evenly."""
-        of_map = layer.grid.height * layer.grid.width if layer.grid else 1
+        of_map = math.prod(cells_of(layer))
         every = -(-len(images.paths) // most)
         chosen = TrainingImages(images.paths[::every], images.as_stored)
         return cls(chosen, min(of_map, max(1, most // len(chosen.paths))), of_map, seed, batch_size)
@@ -78,7 +76,7 @@ class CellPlan:
         """Number of all cells."""
         return len(self.images.paths) * self.an_image
 
-    def places(self, image: int) -> npt.NDArray[np.int64]:
+    def drawn(self, image: int) -> npt.NDArray[np.int64]:
         """Return which cells of an image are taken: indices into its map, row by row."""
         return np.sort(np.random.default_rng((self.seed, 0, image)).permutation(self.of_map)[: self.an_image])
 
@@ -92,7 +90,7 @@ class CellPlan:
 
 
 def record_cells(
-    network: Network, layer: Layer, plan: CellPlan, folder: Path, device: torch.device, progress: Progress | None
+    network: Network, layer: Layer, plan: CellPlan, work: WorkDir, device: torch.device, progress: Progress | None
 ) -> Cells:
     """Return the activations of cells, float32 (cells, U), in the order of the images, as a file in memory.
 
@@ -102,7 +100,7 @@ def record_cells(
         What is recorded.
     plan
         Of which cells.
-    folder
+    work
         Holds the file, from which an interrupted pass goes on.
     device
         Of the network.
@@ -118,12 +116,16 @@ def record_cells(
     ResultError
         If the disk is full.
     """
-    path, total = folder / CELLS_FILE, len(plan.images.paths)
-    done = _images_done(folder) if path.exists() else 0
+    path, total = work.path / CELLS_FILE, len(plan.images.paths)
+    done = int(work.load(STAGE).get("images", 0)) if path.exists() else 0
     with writing(path, NO_SPACE):
         shape = (plan.cells, layer.units)
         cells = np.lib.format.open_memmap(path, "r+" if done else "w+", np.float32, shape)
-    saved = time.monotonic()
+
+    def state() -> dict[str, npt.NDArray[Any]]:
+        cells.flush()
+        return {"batches": np.array(-(-done // plan.batch_size)), "images": np.array(done)}
+
     left = plan.images.paths[done:]
     with network.prepared(device), ActivationRecorder(network, [layer]) as record:
         for pixels in pixel_batches(left, network.preprocessing, plan.batch_size, as_stored=plan.images.as_stored):
@@ -131,27 +133,12 @@ def record_cells(
             maps = record(images)[layer.name].float().flatten(2).transpose(1, 2).cpu().numpy()
             _check_finite(maps, layer, plan.images.paths[done : done + len(maps)])
             for image, one in enumerate(maps, done):
-                cells[image * plan.an_image : (image + 1) * plan.an_image] = one[plan.places(image)]
+                cells[image * plan.an_image : (image + 1) * plan.an_image] = one[plan.drawn(image)]
             done += len(maps)
             if progress:
-                progress("activations", done, total)
-            if done == total or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                _save(cells, done, folder)
-                saved = time.monotonic()
+                progress(STAGE, done, total)
+            work.save(STAGE, state, now=done == total)
     return cells
-
-
-def _save(cells: "np.memmap[Any, np.dtype[np.float32]]", done: int, folder: Path) -> None:
-    with writing(folder, NO_SPACE):
-        cells.flush()
-        write_whole(folder / DONE_FILE, lambda file: file.write(json.dumps(done).encode()))
-
-
-def _images_done(folder: Path) -> int:
-    try:
-        return int(json.loads((folder / DONE_FILE).read_bytes()))
-    except (OSError, ValueError):
-        return 0
 
 
 def _check_finite(maps: Cells, layer: Layer, paths: Sequence[Path]) -> None:

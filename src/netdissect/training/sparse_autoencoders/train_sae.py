@@ -3,20 +3,22 @@
 import hashlib
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.torch
 import torch
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts.dataset_folder import INDEX_FILE
 from netdissect.config import Progress
 from netdissect.counted import counted
+from netdissect.dissect.cost_plan import size_text
 from netdissect.dissect.devices import choose_device, torch_device
+from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConfigError, ResultError
 from netdissect.models import ActivationRecorder, Layer, Network, resolve_layers
 from netdissect.models.dictionaries.dictionary_files import dictionary_bytes, read_dictionary, read_facts
@@ -41,9 +43,8 @@ from netdissect.training.sparse_autoencoders.layer_cells import (
 from netdissect.training.sparse_autoencoders.sae_config import SaeConfig
 from netdissect.training.sparse_autoencoders.training_report import SaeReport, measure
 
-STATE_FILE = "training.safetensors"
-CHECKPOINT_SECONDS = 30.0
-WRITES = 20  # times as long as a checkpoint takes to write, the next is not written
+STAGE = "training"
+CHECKPOINT_SECONDS = 10.0
 REPORT, DIGEST = "report", "digest"
 
 
@@ -115,24 +116,13 @@ def train_sae(
     finished = job.finished()
     if finished is not None:
         return finished
-    with writing(job.folder, NO_SPACE):
-        job.folder.mkdir(parents=True, exist_ok=True)
-    job.announce(progress)
-    cells = record_cells(network, job.layer, job.plan, job.folder, job.device, progress)
-    held_out = job.plan.held_out(job.config.holdout)
-    dictionary = job.train(cells, held_out, progress)
-    found = measure(dictionary, cells, held_out, progress)
-    report = SaeReport(
-        network=network.name, layer=job.layer.name, units=dictionary.inputs, latents=dictionary.units,
-        images=len(job.plan.images.paths), cells=len(cells), heldout_cells=int(held_out.sum()), steps=job.steps,
-        nmse=found.nmse, r2=1 - found.nmse, l0=found.l0, dead=found.dead, dead_share=found.dead / dictionary.units,
-    )  # fmt: skip
-    content = dictionary_bytes(dictionary, job.facts(report))
-    with writing(job.out, NO_SPACE):
-        write_whole(job.out, lambda file: file.write(content))
-    del cells
-    shutil.rmtree(job.folder, ignore_errors=True)
-    return TrainedSae(dictionary, report, job.out)
+    with WorkDir(job.folder, {"training": job.digest}, CHECKPOINT_SECONDS) as work:
+        job.announce(work.path, progress)
+        trained = job.trained(work, progress)
+        work.remove()
+    with suppress(OSError):  # another process has begun in it
+        job.folder.rmdir()
+    return trained
 
 
 @dataclass(frozen=True)
@@ -203,30 +193,41 @@ class _Job:
         dictionary = read_dictionary(self.out, self.layer.units, self.layer.name)
         return TrainedSae(dictionary, SaeReport.model_validate_json(facts[REPORT]), self.out)
 
-    def train(self, cells: Cells, held_out: npt.NDArray[np.bool_], progress: Progress | None) -> SparseDictionary:
+    def trained(self, work: WorkDir, progress: Progress | None) -> TrainedSae:
+        """Record cells, train, measure, and write the file."""
+        cells = record_cells(self.network, self.layer, self.plan, work, self.device, progress)
+        held_out = self.plan.held_out(self.config.holdout)
+        dictionary = self._train(cells, held_out, work, progress)
+        found = measure(dictionary, cells, held_out, progress)
+        report = SaeReport(
+            network=self.network.name, layer=self.layer.name, units=dictionary.inputs, latents=dictionary.units,
+            images=len(self.plan.images.paths), cells=len(cells), heldout_cells=int(held_out.sum()), steps=self.steps,
+            nmse=found.nmse, r2=1 - found.nmse, l0=found.l0, dead=found.dead, dead_share=found.dead / dictionary.units,
+        )  # fmt: skip
+        content = dictionary_bytes(dictionary, self.facts(report))
+        with writing(self.out, NO_SPACE):
+            write_whole(self.out, lambda file: file.write(content))
+        return TrainedSae(dictionary, report, self.out)
+
+    def _train(
+        self, cells: Cells, held_out: npt.NDArray[np.bool_], work: WorkDir, progress: Progress | None
+    ) -> SparseDictionary:
         """Train on the cells that are not held out, from the last checkpoint on."""
         rows = np.flatnonzero(~held_out)
         trainer = DictionaryTrainer(self.config, self._scale(cells, rows), self.steps)
-        path = self.folder / STATE_FILE
-        if path.exists():
-            trainer.resume(_read_state(path))
-        saved, interval = time.monotonic(), CHECKPOINT_SECONDS
+        saved = work.load(STAGE)
+        if saved:
+            trainer.resume({name: torch.from_numpy(np.asarray(array)) for name, array in saved.items()})
+
+        def state() -> dict[str, npt.NDArray[Any]]:
+            return {name: value.cpu().numpy() for name, value in trainer.state().items()}
+
         for chosen in batches(rows, self.config, trainer.done, self.steps):
             trainer.step(torch.from_numpy(cells[chosen]).to(self.device))
             if progress:
-                progress("training", trainer.done, self.steps)
-            began = time.monotonic()
-            if began - saved > interval:
-                self._save(trainer, path)
-                saved = time.monotonic()
-                interval = max(CHECKPOINT_SECONDS, WRITES * (saved - began))
+                progress(STAGE, trainer.done, self.steps)
+            work.save(STAGE, state)
         return trainer.dictionary(self.layer.name)
-
-    def _save(self, trainer: DictionaryTrainer, path: Path) -> None:
-        plain = {name: value.detach().cpu().contiguous() for name, value in trainer.state().items()}
-        content = safetensors.torch.save(plain)
-        with writing(path, NO_SPACE):
-            write_whole(path, lambda file: file.write(content), checksum=False)
 
     def _scale(self, cells: Cells, rows: npt.NDArray[np.int64]) -> CellScale:
         """Return mean and length of the cells at `rows`."""
@@ -240,8 +241,15 @@ class _Job:
             )
         return CellScale(torch.from_numpy(mean.astype(np.float32)).to(self.device), float(np.sqrt(squares)))
 
-    def announce(self, progress: Progress | None) -> None:
+    def announce(self, folder: Path, progress: Progress | None) -> None:
         """State time, memory and disk, measured on one batch of noise and two training steps.
+
+        Parameters
+        ----------
+        folder
+            In which the training keeps its work.
+        progress
+            Shows the line.
 
         Raises
         ------
@@ -256,15 +264,15 @@ class _Job:
         show_line(
             progress,
             f"{counted(images, 'images')}, {counted(self.plan.cells, 'cells')} of {units} units, {self.steps:,} steps: "
-            f"about {max(1, round(seconds / 60))} min, {memory / 1e9:.1f} GB of memory above the network's own, "
-            f"{disk / 1e9:.1f} GB of disk until the file is written",
+            f"about {max(1, round(seconds / 60))} min, {size_text(memory)} of memory above the network's own, "
+            f"{size_text(disk)} of disk until the file is written",
         )
-        free = shutil.disk_usage(self.folder).free
-        kept = sum(file.stat().st_size for file in self.folder.iterdir())
+        free = shutil.disk_usage(folder).free
+        kept = sum(file.stat().st_size for file in folder.iterdir())
         if disk - kept > free:
             raise ConfigError(
-                f"{self.folder.parent} has {free / 1e9:.1f} GB free, and {disk / 1e9:.1f} GB are needed. Expected more "
-                "space, another disk for --out, or fewer --cells."
+                f"{self.out.parent} has {size_text(free)} free, and {size_text(disk)} are needed. Expected more space, "
+                "another disk for --out, or fewer --cells."
             )
 
     def _seconds_per_image(self) -> float:
@@ -285,15 +293,6 @@ class _Job:
         began = time.perf_counter()
         trainer.step(cells.to(self.device))
         return time.perf_counter() - began
-
-
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ResultError(
-            f"{path}, from which the training resumes, is damaged ({error}). Remove it; the training begins anew."
-        ) from error
 
 
 def _training_images(images: ConceptData | str | Path) -> TrainingImages:
