@@ -181,8 +181,8 @@ class RunRegistry:
             run_id = _unique(_slug(name), [each.id for each in opened])
             keys = _name_of(run), name, run_id
             folder = None if isinstance(run, Result) else Path(run)
-            opened.append(OpenRun(numbered, run_id, name, _take(networks, keys), folder))
-            opened[-1].segmenter = _take(segmenters, keys)
+            given = _take(segmenters, keys)
+            opened.append(OpenRun(numbered, run_id, name, _take(networks, keys), folder, segmenter=given))
         for what, unused in (("networks", networks), ("segmenters", segmenters)):
             if unused:
                 raise ConfigError(

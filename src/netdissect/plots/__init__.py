@@ -10,6 +10,7 @@
     concept_scatter(a, b)  the best IoU of every concept in two runs
     sensitivity(result)    detectors as a function of quantile and IoU
     segmented_image(pixels, {layer: segmentation})    an image segmented by the units of layers
+    intervention(table)    areas of concepts where units of a generator are changed, with controls
     unit_map(result)       units of a layer in two dimensions: near units respond to the same images
 
     save(figure, "figure.pdf")    PDF, SVG (with text as text) or PNG

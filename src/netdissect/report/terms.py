@@ -154,6 +154,6 @@ TERMS: dict[str, Term] = {
         "virtual layer",
         "Another basis of a layer: each of its units is computed from the units of that layer at the same cell, and is "
         "no unit of the network.",
-        "explanation/experiments#rotation",
+        "howto/dissect-in-other-bases#dissect-a-layer-in-other-bases",
     ),
 }  # fmt: skip

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from netdissect.concepts import Size
 from netdissect.config import Progress
+from netdissect.dissect.cost_plan import cells_of
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import SegmenterError
 from netdissect.experiments.interventions.ace_cells import Arrays, Cells, CellSearch
@@ -193,7 +193,7 @@ class Training:
 
     def _scores(self, cells: Cells, strengths: Tensor, values: Tensor) -> Tensor:
         """Return the score of the concept in each cell, float32 (B,), where the units there are mixed with values."""
-        layer, grid = self.meter.layer, self.meter.layer.grid or Size(1, 1)
+        layer, grid = self.meter.layer, cells_of(self.meter.layer)
         edit = partial(mixed, layer=layer, strengths=strengths, values=values, cells=cells.cells)
         output = self.meter.editor.differentiable(cells.samples, edit)
         pixels = self.meter.generator.levels(output)

@@ -19,6 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from netdissect.concepts import Size
 from netdissect.config import Progress
 from netdissect.counted import counted
+from netdissect.dissect.cost_plan import cells_of
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConfigError
 from netdissect.experiments.interventions.areas import AreaMeter, Floats, Ints
@@ -71,7 +72,7 @@ class CellSearch:
     @property
     def grid(self) -> Size:
         """Size of the layer's map."""
-        return self.meter.layer.grid or Size(1, 1)
+        return cells_of(self.meter.layer)
 
     def present(self, samples: Tensor) -> tuple[Cells, Floats, Floats]:
         """Return cells that show the concept most, one a sample, the mean activation there, and how often each cell is.

@@ -17,6 +17,7 @@ import torch
 from netdissect.close_matches import did_you_mean
 from netdissect.concepts import Size
 from netdissect.config import Progress
+from netdissect.dissect.cost_plan import cells_of
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConfigError
 from netdissect.experiments.effect_sizes import mean_interval
@@ -226,7 +227,7 @@ def _cells(config: InterveneConfig, layer: Layer, size: Size, samples: int) -> I
                 "a place was given (--at), but units are ablated everywhere. Expected --how insert with it."
             )
         return None
-    grid = layer.grid or Size(1, 1)
+    grid = cells_of(layer)
     if config.at is None:
         return np.random.default_rng(config.seed).integers((0, 0), tuple(grid), (samples, 2))
     x, y = config.at
