@@ -161,7 +161,7 @@ def _count_units(
             if used[2] + listed > len(tables.run_masks) or used[3] + listed * most_runs > len(tables.runs):
                 next_map[1] = unit
                 return False
-            if by_blocks and thresholds[-1, unit] == 0 and _least_active(cells[unit]) > blocks.least[0]:
+            if by_blocks and thresholds[len(thresholds) - 1, unit] == 0 and _least_active(cells[unit]) > blocks.least[0]:
                 num_met = _count_blocks(cells[unit], blocks, scratch, mask_pixels[:, unit])
             else:
                 num_met = count_unit(
