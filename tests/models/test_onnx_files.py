@@ -315,6 +315,16 @@ def test_weights_that_are_not_in_the_folder_as_the_file_says_are_refused(tmp_pat
         load(external(folder, **options)[0])
 
 
+@pytest.mark.parametrize("kind", ["value", "sparse_value"])
+def test_a_tensor_of_an_operation_in_another_file_is_refused(tmp_path, kind):
+    tensor = onnx.TensorProto(name="hidden", dims=[1], data_type=FLOAT, data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="/etc/hosts")
+    indices = helper.make_tensor("indices", INT, [1], [0])
+    value = tensor if kind == "value" else onnx.SparseTensorProto(values=tensor, indices=indices, dims=[1])
+    with pytest.raises(NetworkError, match="keeps a tensor of an operation in another file"):
+        load(graph_file(tmp_path, [helper.make_node("Constant", [], ["out"], **{kind: value})]))
+
+
 def test_a_weight_of_another_size_than_it_says_is_refused_before_memory_is_taken(tmp_path):
     weights = {}
     path = graph_file(tmp_path, [conv(weights, "out")], weights)
@@ -376,6 +386,11 @@ def test_what_is_no_graph_is_refused(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(NetworkError, match=message):
         load(path)
+
+
+def test_a_constant_without_value_is_refused(tmp_path):
+    with pytest.raises(NetworkError, match="cannot run the operation 'Constant' that gives 'out'"):
+        load(graph_file(tmp_path, [helper.make_node("Constant", [], ["out"])]))
 
 
 def test_a_value_that_no_operation_gives_is_refused(tmp_path):

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from netdissect.models.onnx_files.graph_tensors import STANDARD_DOMAINS
 from netdissect.models.onnx_files.run_node import NodeRunner, run_traceably
 from netdissect.models.onnx_files.translation import Output, translate
 
-STANDARD = ("", "ai.onnx")
 AGREEMENT, LOW_PRECISION = {torch.float32: 1e-4, torch.float64: 1e-4}, 1e-2
 """Largest difference between a translation and ONNX Runtime, as a part of an output's largest magnitude."""
 FEW = 16
@@ -50,7 +50,7 @@ class OnnxNode(nn.Module):
         if node.op_type == "Split":
             attributes["num_outputs"] = len(self.outputs)
         self.attributes_text = _attributes_text(node)
-        own = len(inputs) == len(node.input) and node.domain in STANDARD and all(node.output)
+        own = len(inputs) == len(node.input) and node.domain in STANDARD_DOMAINS and all(node.output)
         self.translation = translate(node.op_type, attributes) if own else None
         self.runner = NodeRunner(node, inputs, model)
         # Not by register_parameter: names of ONNX may have dots.

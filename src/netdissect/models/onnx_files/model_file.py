@@ -1,7 +1,7 @@
 """Read an ONNX file: its graph, its weights and its image input, with every size checked before memory is taken."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from netdissect.errors import NetworkError
 from netdissect.extras import need
+from netdissect.models.onnx_files.graph_tensors import STANDARD_DOMAINS, node_tensors
 from netdissect.models.onnx_files.translation import DTYPES
 from netdissect.paths import check_regular, contained
 
@@ -119,23 +120,12 @@ def _parsed(onnx: Any, path: Path) -> Any:
 
 def _refuse_hidden_files(graph: Any, path: Path) -> None:
     """Refuse tensors in attributes and inner graphs whose data is in other files, which the runtime would open."""
-    for tensor in _inner_tensors(graph):
+    for tensor in node_tensors(graph.node):
         if tensor.external_data:
             raise NetworkError(
                 f"The ONNX file {path} keeps a tensor of an operation in another file. Expected that only weights are "
                 "in other files; save it again by onnx.save(onnx.load(FILE), FILE)."
             )
-
-
-def _inner_tensors(graph: Any) -> Iterator[Any]:
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from inner.initializer
-                yield from _inner_tensors(inner)
 
 
 def _weight(onnx: Any, tensor: Any, path: Path) -> Tensor:
@@ -200,7 +190,7 @@ def _constants(graph: Any) -> dict[str, Tensor]:
     """Take the operations that give a constant out of a graph, and return their values."""
     found, others = {}, []
     for node in graph.node:
-        value = _constant(node) if node.op_type == "Constant" and node.domain in ("", "ai.onnx") else None
+        value = _constant(node) if node.op_type == "Constant" and node.domain in STANDARD_DOMAINS else None
         if value is None:
             others.append(node)
         else:
@@ -211,10 +201,12 @@ def _constants(graph: Any) -> dict[str, Tensor]:
 
 
 def _constant(node: Any) -> Tensor | None:
-    """Return the value of a node that gives a constant; None: it is text, say."""
+    """Return the value of a node that gives a constant; None: it is text, say, or damaged."""
     from onnx import helper, numpy_helper
 
-    (attribute,) = node.attribute
+    if len(node.attribute) != 1:
+        return None
+    attribute = node.attribute[0]
     value = helper.get_attribute_value(attribute)
     if attribute.name == "value" and value.data_type in DTYPES:
         return torch.from_numpy(np.array(numpy_helper.to_array(value)))

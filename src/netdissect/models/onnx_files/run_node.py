@@ -84,13 +84,13 @@ class NodeRunner:
             weights = [tensor_proto(name, value) for name, value in small.items()]
             graph = helper.make_graph([self._node], "node", inputs, outputs, weights)
             model = helper.make_model(graph, opset_imports=self._imports, ir_version=self._ir_version)
-            self._sessions = {key: open_session(need_runtime("An ONNX file"), model.SerializeToString(), 1)}
+            self._sessions = {key: open_session(_runtime(), model.SerializeToString(), 1)}
         return self._sessions[key]
 
     def _failure(self, error: Exception) -> str:
         sets = ", ".join(f"{each.domain or 'ai.onnx'} {each.version}" for each in self._imports)
         reason = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
-        title = f"ONNX Runtime {need_runtime('An ONNX file').__version__}"
+        title = f"ONNX Runtime {_runtime().__version__}"
         return (
             f"{title} cannot run the operation {self._node.op_type!r} that gives {self._node.output[0]!r}: {reason}. "
             f"The file asks for the operator sets {sets}. Expected operations and sets that this version knows: export "
@@ -98,15 +98,8 @@ class NodeRunner:
         )
 
 
-def need_runtime(user: str) -> Any:
-    """Import ONNX Runtime.
-
-    Raises
-    ------
-    MissingExtraError
-        If it is not installed.
-    """
-    return need("onnxruntime", "onnx", user)
+def _runtime() -> Any:
+    return need("onnxruntime", "onnx", "An ONNX file")
 
 
 def tensor_proto(name: str, tensor: Tensor) -> Any:

@@ -10,7 +10,6 @@ operations of other domains than ONNX's own, or of a later version than is known
 
 import hashlib
 import math
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from netdissect.concepts import Size
 from netdissect.errors import SegmenterError
 from netdissect.extras import need
 from netdissect.models import Preprocessing
+from netdissect.models.onnx_files.graph_tensors import STANDARD_DOMAINS, graph_tensors, node_tensors
 from netdissect.models.onnx_files.runtime import open_session
 from netdissect.models.preprocessing_configs import LARGEST_INPUT, find_config
 from netdissect.paths import contained
@@ -34,8 +34,6 @@ LARGEST_GRAPH = 2**31 - 1
 """Bytes of a graph without its external data: the limit of its format."""
 LARGEST_OUTPUT = 2**28
 """Values that the network may give for one image."""
-DOMAINS = ("", "ai.onnx")
-PIECE = 2**20
 
 
 def load(spec: str, name: str, options: SegmenterOptions) -> Segmenter:
@@ -194,16 +192,20 @@ def _check_graph(path: Path) -> str:
         ) from error
     newest = onnx.defs.onnx_opset_version()
     for one in model.opset_import:
-        if one.domain not in DOMAINS or one.version > newest:
+        if one.domain not in STANDARD_DOMAINS or one.version > newest:
             seen = f"version {one.version} of the domain {one.domain or 'ai.onnx'!r}"
             raise SegmenterError(
                 f"{path} needs {seen}. Expected operations of ONNX itself, of at most version {newest}; export it with "
                 "an earlier version and without custom operations."
             )
     digest = hashlib.sha256(path.read_bytes())
-    files = {_external_file(onnx, tensor, path) for tensor in _tensors(model)}
+    tensors = [*graph_tensors(model.graph)]
+    for function in model.functions:
+        tensors += node_tensors(function.node)
+    files = {_external_file(onnx, tensor, path) for tensor in tensors}
     for external in sorted(file for file in files if file is not None):
-        digest.update(_file_digest(external))
+        with external.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
@@ -224,38 +226,6 @@ def _external_file(onnx: Any, tensor: Any, path: Path) -> Path | None:
             f"{max(held, 0):,}. Expected it whole beside the graph; copy it again."
         )
     return file
-
-
-def _tensors(model: Any) -> Iterator[Any]:
-    """Yield every tensor of a graph, those of nested graphs and of attributes included."""
-    yield from _tensors_of_graph(model.graph)
-    for function in model.functions:
-        yield from _tensors_of_nodes(function.node)
-
-
-def _tensors_of_graph(graph: Any) -> Iterator[Any]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    yield from _tensors_of_nodes(graph.node)
-
-
-def _tensors_of_nodes(nodes: Any) -> Iterator[Any]:
-    for node in nodes:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-            for graph in (attribute.g, *attribute.graphs):
-                yield from _tensors_of_graph(graph)
-
-
-def _file_digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
-    return digest.digest()
 
 
 def _reason(error: Exception) -> str:
