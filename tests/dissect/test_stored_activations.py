@@ -1,6 +1,7 @@
 """Activations that another program stored are dissected without their network."""
 
 import json
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from netdissect.activations import ImageReader
 from netdissect.concepts import ConceptData
 from netdissect.errors import ConceptsError, ConfigError, LayerError, NetdissectError, NetworkError
 from netdissect.models import ActivationRecorder, list_layers, resolve_layers
+from netdissect.models.stored_activations import stored_files
 from networks import build
 
 OPTIONS: dict[str, Any] = {"quantile": 0.02, "permutations": 0, "bootstrap": 0}
@@ -109,6 +111,20 @@ def test_units_of_the_whole_image_and_every_size_of_number_are_read(broden: Path
     with ActivationRecorder(network, layers) as record:
         rows = network.preprocessing.normalize(torch.tensor([[2], [0], [2]]))
         np.testing.assert_array_equal(record(rows)["float64"][:, :, 0, 0], values[[2, 0, 2]].astype(np.float32))
+
+
+def test_shards_are_read_once_for_the_digests_of_all_layers(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_list(tmp_path, broden)
+    tokens = np.zeros((len(ConceptData.open(broden)), 5, 3), np.float32)
+    write_shards(tmp_path, {3: tokens, 11: tokens})
+    read = list[str]()
+    monkeypatch.setattr(
+        stored_files, "file_digest", lambda file, name: read.append(file.name) or file_digest(file, name)
+    )
+    netdissect.load_network(f"activations:{tmp_path}").digest  # noqa: B018 - it is computed here
+    assert sorted(read) == sorted(map(str, tmp_path.glob("acts*.bin")))
 
 
 def test_another_network_has_another_digest(broden: Path, tmp_path: Path) -> None:

@@ -87,10 +87,8 @@ class StoredRowReader(ImageReader):
         if missing:
             raise ConceptsError(
                 f"the activations are of {len(self.rows):,} images, and {len(missing):,} of the {len(self.data):,} "
-                "images "
-                f"of {self.data.root} are not among them, such as {missing[0]}. Expected activations of every image, "
-                "by "
-                "their names in index.csv."
+                f"images of {self.data.root} are not among them, such as {missing[0]}. Expected activations of every "
+                "image, by their names in index.csv."
             )
 
     def read(self, rows: Sequence[int]) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,24 @@ METADATA, SHARDS = "metadata.json", "shards.json"
 PROTOCOL = "2.1"
 LARGEST_TEXT = 2**28
 """Bytes of a list of images, or of a description of shards."""
-PIECE = 2**22
 FLOATS = (np.float16, np.float32, np.float64)
 Parts = tuple[npt.NDArray[Any], ...]
+
+
+@dataclass(frozen=True)
+class LayerFiles:
+    """The files of one layer, or of several that share them."""
+
+    paths: tuple[Path, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of their content, which is read once for all layers."""
+        digest = sha256()
+        for path in self.paths:
+            with path.open("rb") as file:
+                digest.update(file_digest(file, "sha256").digest())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,7 @@ class StoredLayer:
 
     name: str
     parts: Parts
-    files: tuple[Path, ...]
+    files: LayerFiles
     prefix: int = 0
 
     @property
@@ -68,15 +83,10 @@ class StoredLayer:
             values[index] = self.parts[part][row - ends[part] + len(self.parts[part])]
         return values
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 of its files."""
-        digest = sha256(repr((self.name, self.shape, self.prefix)).encode())
-        for path in self.files:
-            with path.open("rb") as file:
-                while piece := file.read(PIECE):
-                    digest.update(piece)
-        return digest.hexdigest()
+        """SHA-256 of what it is in its files, and of their content."""
+        return sha256(repr((self.name, self.shape, self.prefix, self.files.digest)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -116,8 +126,7 @@ def _image_rows(folder: Path) -> dict[str, int]:
         again = next((name for row, name in enumerate(names) if not name or rows[name] != row), "")
         raise NetworkError(
             f"{path} names {again!r} twice, or has an empty line. Expected the name of each image once, as in "
-            "index.csv "
-            "of the data set."
+            "index.csv of the data set."
         )
     return rows
 
@@ -141,7 +150,7 @@ def _arrays(folder: Path) -> list[StoredLayer]:
             f"The folder {folder} holds no activations. Expected NAME.npy for each layer, float (images, channels, "
             f"height, width) or (images, tokens, channels), or shards of saev with {METADATA}."
         )
-    return [StoredLayer(path.stem, (_mapped(path),), (path,)) for path in paths]
+    return [StoredLayer(path.stem, (_mapped(path),), LayerFiles((path,))) for path in paths]
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:
@@ -193,18 +202,17 @@ def _shards(folder: Path) -> list[StoredLayer]:
     if described.protocol != PROTOCOL or described.dtype != "float32":
         raise NetworkError(
             f"The shards of {folder} are {described.dtype} of protocol {described.protocol}. Expected float32 of "
-            "protocol "
-            f"{PROTOCOL}; write them again with a newer saev."
+            f"protocol {PROTOCOL}; write them again with a newer saev."
         )
     if sum(shard.n_examples for shard in shards) != described.n_examples:
         raise NetworkError(
             f"{SHARDS} of {folder} names {sum(shard.n_examples for shard in shards):,} examples, and {METADATA} "
             f"{described.n_examples:,}. Expected all shards; complete the folder."
         )
-    files = tuple(contained(folder, shard.name, folder / SHARDS, NetworkError) for shard in shards)
+    files = LayerFiles(tuple(contained(folder, shard.name, folder / SHARDS, NetworkError) for shard in shards))
     tokens = described.content_tokens_per_example + described.cls_token
     shape = (len(described.layers), tokens, described.d_model)
-    maps = [_mapped_shard(path, (shard.n_examples, *shape)) for path, shard in zip(files, shards, strict=True)]
+    maps = [_mapped_shard(path, (shard.n_examples, *shape)) for path, shard in zip(files.paths, shards, strict=True)]
     return [
         StoredLayer(f"layer{number}", tuple(part[:, index] for part in maps), files, int(described.cls_token))
         for index, number in enumerate(described.layers)
@@ -224,7 +232,6 @@ def _mapped_shard(path: Path, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     if size < expected:
         raise NetworkError(
             f"The shard {path} has {size:,} bytes, and {shape} in float32 takes {expected:,}. Expected a whole file; "
-            "copy "
-            "it again."
+            "copy it again."
         )
     return np.memmap(path, np.float32, "r", shape=shape)

@@ -123,7 +123,7 @@ class StoredModule(nn.Module):
         self.layer = layer
 
     def extra_repr(self) -> str:
-        """Return the digest of its files, which is part of that of a network."""
+        """Return its digest, which is part of that of a network."""
         return self.layer.digest
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -175,8 +175,7 @@ def load_stored(folder: Path, name: str, source: "NetworkSource") -> StoredActiv
     if changed:
         raise NetworkError(
             f"{', '.join(changed)} {'is' if len(changed) == 1 else 'are'} given for {name}, but stored activations "
-            "have "
-            "neither weights nor images as their input. Leave it out."
+            "have neither weights nor images as their input. Leave it out."
         )
     files = read_folder(folder)
     _check_kinds(folder, files)
@@ -190,8 +189,7 @@ def _check_kinds(folder: Path, files: StoredFiles) -> None:
     if {MAPS, TOKENS} <= ranks.keys():
         raise NetworkError(
             f"The folder {folder} holds maps ({ranks[MAPS]}) and tokens ({ranks[TOKENS]}). Expected one of them: put "
-            "the "
-            f"others into another folder, with {LIST_FILE}."
+            f"the others into another folder, with {LIST_FILE}."
         )
 
 
