@@ -26,9 +26,9 @@ from netdissect.evaluation.dictionaries.evaluate_bases_config import EvaluateBas
 from netdissect.evaluation.dictionaries.labeled_cells import CellFiles
 from netdissect.evaluation.dictionaries.logistic_probes import Probes, UnitProbes
 from netdissect.evaluation.dictionaries.probe_scores import ConceptScores, heldout_scores, purity
-from netdissect.evaluation.dictionaries.reconstruction import normalized_error
 from netdissect.evaluation.unit_intervals import unit_means
 from netdissect.models.dictionaries.basis import Basis
+from netdissect.models.dictionaries.reconstruction_error import normalized_error
 
 Cells = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]

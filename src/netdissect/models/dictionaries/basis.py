@@ -3,7 +3,7 @@
 class Basis                   what every basis can do
 class LinearBasis             matrix (x - mean): components, rotations, permutations, matrices from files
 encode_maps(basis, maps)      the units of a basis on the maps of its layer
-save_basis, load_basis        its tensors, as safetensors
+basis_bytes, load_basis       its file: its tensors, as safetensors
 """
 
 import hashlib
@@ -191,11 +191,6 @@ def basis_bytes(basis: Basis, notes: Mapping[str, str] | None = None) -> bytes:
     return tensor_bytes(basis.state(), {**(notes or {}), **own})
 
 
-def save_basis(basis: Basis, path: str | Path) -> None:
-    """Write a basis as safetensors; `load_basis` reads it."""
-    Path(path).write_bytes(basis_bytes(basis))
-
-
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Return the metadata of the file of a basis, as `basis_bytes` wrote them.
 
@@ -212,7 +207,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def load_basis(path: str | Path, source: str) -> Basis:
-    """Read a basis that `save_basis` wrote.
+    """Read a basis whose file `basis_bytes` gave.
 
     Parameters
     ----------

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import Literal, Self, get_args
 
 from netdissect.errors import ConfigError
 
 FittedKind = Literal["pca", "ica", "nmf", "kmeans"]
-FITTED = ("pca", "ica", "nmf", "kmeans")
+FITTED: tuple[FittedKind, ...] = get_args(FittedKind)
 NEURONS, DICTIONARY = "neurons", "sae"
 
 
@@ -56,12 +56,12 @@ class BasisSpec:
     @property
     def in_file(self) -> bool:
         """Whether it is read from a file."""
-        return self.type in ("file", "sae")
+        return self.type in ("file", DICTIONARY)
 
     @property
     def fitted(self) -> FittedKind | None:
         """The kind of a basis that is fitted to a sample of cells; None: it is not."""
-        return cast(FittedKind, self.type) if self.type in FITTED else None
+        return next((kind for kind in FITTED if kind == self.type), None)
 
     def virtual_name(self, layer: str) -> str:
         """Return the name of a layer in this basis: ``layer4@pca``; of its own units, that of the layer."""

@@ -20,11 +20,6 @@ def make_basis(spec: BasisSpec, source: str, units: int) -> Basis:
     if spec.type == "rotation":
         return LinearBasis(source, random_rotation(units, int(spec.argument)))
     if spec.type == "permutation":
-        return permutation_basis(source, units, int(spec.argument))
+        order = np.random.default_rng(int(spec.argument)).permutation(units)
+        return LinearBasis(source, torch.eye(units)[torch.from_numpy(order)])
     return read_matrix(spec.argument, source, units)
-
-
-def permutation_basis(source: str, units: int, seed: int) -> LinearBasis:
-    """Return a random order of the units of a layer, as a basis of it."""
-    order = np.random.default_rng(seed).permutation(units)
-    return LinearBasis(source, torch.eye(units)[torch.from_numpy(order)])

@@ -1,7 +1,8 @@
 """A sparse autoencoder as a file holds it, and what its encoder expects of cells, found by what it rebuilds."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from netdissect.errors import CheckpointError, ShapeError
+from netdissect.models.dictionaries.reconstruction_error import normalized_error
 from netdissect.models.dictionaries.sparse_dictionary import (
     NORMALIZATIONS,
     DictionaryWeights,
@@ -136,7 +138,7 @@ class StoredDictionary:
         """Return the dictionary under the convention that rebuilds cells best; see `read_dictionary`."""
         if cells is not None:
             cells = cells[:: -(-len(cells) // CHECKED_CELLS)]
-        if cells is None or not _variation(cells):
+        if cells is None or torch.equal(cells, cells[:1].expand_as(cells)):
             return self.under(self.conventions[0], source)
         errors = {one: rebuilt_error(self.under(one, source), cells) for one in self.conventions}
         best = min(errors, key=lambda one: errors[one])
@@ -247,26 +249,8 @@ def number_of(path: Path, tensor: Tensor | None, text: str | None = None) -> int
     return None if text is None else int(text)
 
 
-def normalized_error(cells: Tensor, rebuilt: Tensor) -> float:
-    """Return the squared error of rebuilt cells over that of the cells' mean, NMSE; infinity if cells do not vary.
-
-    >>> normalized_error(torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [1.0]]))
-    0.5
-    """
-    variation = _variation(cells)
-    return float((cells.double() - rebuilt.double()).square().sum()) / variation if variation else float("inf")
-
-
 def rebuilt_error(dictionary: SparseDictionary, cells: Tensor) -> float:
-    """Return the normalized error of a dictionary on cells, float32 (N, U)."""
-    rebuilt = torch.cat([*_rebuilt_parts(dictionary, cells)])
-    return normalized_error(cells, rebuilt) if rebuilt.isfinite().all() else float("inf")
-
-
-def _rebuilt_parts(dictionary: SparseDictionary, cells: Tensor) -> Iterator[Tensor]:
-    for part in torch.split(cells, 256):  # codes of all latents are dense here
-        yield dictionary.rebuild(part)
-
-
-def _variation(cells: Tensor) -> float:
-    return float((cells.double() - cells.double().mean(dim=0)).square().sum())
+    """Return the normalized error of a dictionary on cells, float32 (N, U); infinity if it rebuilds no numbers."""
+    parts = torch.split(cells, 256)  # codes of all latents are dense here
+    error = normalized_error(cells.numpy(), (dictionary.rebuild(part).numpy() for part in parts))
+    return error if math.isfinite(error) else math.inf
