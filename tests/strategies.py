@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import oracle
+from netdissect.activations.sparse.sparse_maps import SparseMaps
 from netdissect.concepts import Concept, ConceptData, Labels, Size
 from netdissect.config import PROTOCOLS, Protocol, ProtocolName
 from netdissect.scoring import FieldSpan, FieldSpans
@@ -75,6 +76,14 @@ def activations(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> 
         "rare": np.where(rng.random(shape) < 0.02, np.abs(normal), 0),
     }[kind]
     return np.asarray(drawn, dtype=np.float32)
+
+
+def sparse_maps(maps: Floats) -> SparseMaps:
+    """Return the active cells of maps, float32 (B, U, h, w)."""
+    images, units, height, width = maps.shape
+    image, unit, y, x = np.nonzero(maps)
+    cells = (image * height + y) * width + x
+    return SparseMaps.of_codes((images, units, height, width), cells, unit, maps[image, unit, y, x])
 
 
 def labeled_image(rng: np.random.Generator, concepts: int, size: tuple[int, int]) -> oracle.OracleImage:

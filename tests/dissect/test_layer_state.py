@@ -15,7 +15,6 @@ import oracle
 import strategies
 from netdissect.activations import ActivationStore
 from netdissect.activations.image_values import ImageValues
-from netdissect.activations.sparse.sparse_maps import SparseMaps
 from netdissect.activations.sparse.sparse_store import SparseStore
 from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Protocol, ProtocolName, StatisticsConfig
@@ -67,7 +66,7 @@ def dissected(
         batch = world.maps[start : start + size]
         rows = np.arange(start, start + len(batch))
         if isinstance(made, SparseCollector):
-            made.update(SparseMaps.of_dense(batch), rows)
+            made.update(strategies.sparse_maps(batch), rows)
         else:
             made.update(torch.from_numpy(batch.copy()), rows)
     counter, totals = made.counter(data, made.thresholds()), ConceptTotals.zeros(data)

@@ -14,7 +14,6 @@ import run_asserts
 import strategies
 from netdissect import dissect, dissect_shard, merge_shards
 from netdissect.activations.activation_range import RangeMaps
-from netdissect.activations.sparse.sparse_maps import SparseMaps
 from netdissect.activations.sparse.unit_maps import SparseImageMaps
 from netdissect.concepts import Size
 from netdissect.config import ProtocolName
@@ -171,9 +170,9 @@ def test_maps_of_chosen_images_are_those_of_dense_maps_also_after_a_checkpoint()
     chosen, cells = np.array([[0, 3, -1], [5, 1, 2], [4, 0, 5], [-1, -1, -1], [2, 3, 4]]), Size(3, 4)
     expected, first = RangeMaps(chosen, cells), SparseImageMaps(chosen, cells)
     expected.update(torch.from_numpy(maps), 0)
-    first.update(SparseMaps.of_dense(maps[:4]), 0)
+    first.update(strategies.sparse_maps(maps[:4]), 0)
     second = SparseImageMaps(chosen, cells)
     second.restore(first.state())
-    second.update(SparseMaps.of_dense(maps[4:]), 4)
+    second.update(strategies.sparse_maps(maps[4:]), 4)
     np.testing.assert_array_equal(second.maps(0, 3)[:], expected.maps)
     np.testing.assert_array_equal(second.maps(1, 3)[2:4], expected.maps[2:4, 1:])

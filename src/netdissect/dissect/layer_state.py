@@ -19,7 +19,6 @@ from torch import Tensor
 
 from netdissect.activations import ActivationStore, StreamingTopK, TopImages
 from netdissect.activations.activation_range import choose_images
-from netdissect.activations.array_log import AppendOnlyFile
 from netdissect.activations.histogram import Histogram
 from netdissect.activations.image_values import ImageValues, largest_values, sampled_maxima
 from netdissect.activations.sparse.sparse_maps import SparseMaps
@@ -80,7 +79,7 @@ class ThresholdResult:
 
 
 class _LayerState:
-    """The common part of both collectors."""
+    """The common part of all collectors."""
 
     plan: LayerPlan
     top_values: AnyTopK
@@ -135,7 +134,34 @@ class _LayerState:
         return replace(counts, firing_map=firing_map, histogram=self.histogram.counts)
 
 
-class Collector(_LayerState):
+class _HostState(_LayerState):
+    """The common part of the collectors on the host."""
+
+    store: ActivationStore | SparseStore | None
+
+    def counter(self, data: ConceptData, thresholds: Maps) -> IoUCounter:
+        """Return the counter of the counting pass, at the thresholds of all images."""
+        config = self.plan.config
+        counter = IoUCounter(data, thresholds, config.protocol.restriction, config.listed, config.mask_quantiles)
+        counter.restore(self._initial_counts(counter.counts))
+        return counter
+
+    def state(self) -> Arrays:
+        """Return the arrays of a checkpoint; the store is synced first."""
+        arrays = super().state()
+        if self.store is not None:
+            self.store.sync()
+            arrays["store.offsets"] = np.array(self.store.offsets)
+        return arrays
+
+    def restore(self, arrays: Arrays) -> None:
+        """Restore a `state`."""
+        super().restore(arrays)
+        if self.store is not None:
+            self.store.truncate(arrays["store.offsets"].tolist())
+
+
+class Collector(_HostState):
     """The state of one layer, with compiled loops on the host.
 
     Parameters
@@ -163,7 +189,7 @@ class Collector(_LayerState):
         self.plan = plan
         self.moments = moments
         self._maxima = maxima
-        self.store = store
+        self.store: ActivationStore | None = store
         self.top_values: StreamingTopK = StreamingTopK(plan.layer.units, plan.keep, plan.total, file)
         self.top_images: TopImages = TopImages(plan.layer.units, cells_of(plan.layer), plan.config.top_images)
         self.histogram: Histogram = Histogram(plan.layer.units)
@@ -197,23 +223,6 @@ class Collector(_LayerState):
         values = np.full((*maps.shape[:2], pixels), lowest)
         values[exceeding] = self._upsampled.upsample(maps[exceeding]).reshape(-1, pixels)
         return values
-
-    def counter(self, data: ConceptData, thresholds: Maps) -> IoUCounter:
-        """Return the counter of the counting pass, at the thresholds of all images."""
-        config = self.plan.config
-        counter = IoUCounter(data, thresholds, config.protocol.restriction, config.listed, config.mask_quantiles)
-        counter.restore(self._initial_counts(counter.counts))
-        return counter
-
-    def state(self) -> Arrays:
-        """Return the arrays of a checkpoint; the store is synced first."""
-        return super().state() | synced_offsets(self.store)
-
-    def restore(self, arrays: Arrays) -> None:
-        """Restore a `state`."""
-        super().restore(arrays)
-        if self.store is not None:
-            self.store.truncate(arrays["store.offsets"].tolist())
 
 
 class DeviceCollector(_LayerState):
@@ -267,7 +276,7 @@ class DeviceCollector(_LayerState):
         return counter
 
 
-class SparseCollector(_LayerState):
+class SparseCollector(_HostState):
     """The state of one layer whose maps are sparse, with compiled loops on the host over its active maps.
 
     Parameters
@@ -289,7 +298,7 @@ class SparseCollector(_LayerState):
         self.plan = plan
         self.moments = moments
         self._maxima = maxima
-        self.store = store
+        self.store: SparseStore | None = store
         self.top_values: StreamingTopK = StreamingTopK(plan.layer.units, plan.keep, plan.total, file, lowest=0.0)
         # Their maps are collected in the counting pass, when the images are known.
         self.top_images: TopImages = TopImages(plan.layer.units, NO_CELLS, plan.config.top_images)
@@ -314,33 +323,8 @@ class SparseCollector(_LayerState):
         if self.store is not None:
             self.store.append(maps)
 
-    def counter(self, data: ConceptData, thresholds: Maps) -> IoUCounter:
-        """Return the counter of the counting pass, at the thresholds of all images."""
-        config = self.plan.config
-        counter = IoUCounter(data, thresholds, config.protocol.restriction, config.listed, config.mask_quantiles)
-        counter.restore(self._initial_counts(counter.counts))
-        return counter
-
-    def state(self) -> Arrays:
-        """Return the arrays of a checkpoint; the store is synced first."""
-        return super().state() | synced_offsets(self.store)
-
-    def restore(self, arrays: Arrays) -> None:
-        """Restore a `state`."""
-        super().restore(arrays)
-        if self.store is not None:
-            self.store.truncate(arrays["store.offsets"].tolist())
-
 
 AnyCollector = Collector | DeviceCollector | SparseCollector
-
-
-def synced_offsets(store: AppendOnlyFile | None) -> Arrays:
-    """Sync the file of stored activations and return its offsets for a checkpoint; nothing if there is none."""
-    if store is None:
-        return {}
-    store.sync()
-    return {"store.offsets": np.array(store.offsets)}
 
 
 def export_arrays(values: AnyTopK, images: AnyTopImages) -> Arrays:

@@ -90,14 +90,6 @@ class SparseMaps:
             kept,
         )
 
-    @classmethod
-    def of_dense(cls, maps: Floats) -> "SparseMaps":
-        """Keep the active cells of maps, float32 (B, U, h, w)."""
-        images, units, height, width = maps.shape
-        image, unit, y, x = np.nonzero(maps)
-        shape = (images, units, height, width)
-        return cls.of_codes(shape, image * height * width + y * width + x, unit, maps[image, unit, y, x])
-
     def __len__(self) -> int:
         return self.shape[0]
 
