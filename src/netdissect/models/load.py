@@ -45,6 +45,8 @@ RANDOM = "none"
 TRANSFORMERS = "transformers:"
 ONNX = "onnx:"
 ACTIVATIONS = "activations:"
+BEFORE_PATHS = (TRANSFORMERS, ONNX, ACTIVATIONS)
+"""What stands before the path of a file or folder."""
 SAFETENSORS = ".safetensors"
 # Named, not imported: this room is read before that one.
 TRAINED_LOADER = "netdissect.training.load_trained"
@@ -119,9 +121,9 @@ def load_network(
             f"--state-dict chooses the weights {state_dict!r} of a checkpoint, but no checkpoint was named. Expected "
             "--weights FILE, too."
         )
-    for source in (TRANSFORMERS, ONNX, ACTIVATIONS):
-        if spec.startswith(source) and Path(spec.removeprefix(source)).exists():
-            spec = source + str(Path(spec.removeprefix(source)).resolve())  # the run is repeated from elsewhere
+    for prefix in BEFORE_PATHS:
+        if spec.startswith(prefix) and Path(spec.removeprefix(prefix)).exists():
+            spec = prefix + str(Path(spec.removeprefix(prefix)).resolve())  # the run is repeated from elsewhere
     given: dict[str, Any] = {
         "mean": None if mean is None else one_a_channel("mean", mean),
         "std": None if std is None else one_a_channel("std", std),
@@ -218,7 +220,7 @@ def _from_onnx(spec: str, weights: str | None, size: int | None, given: dict[str
 def _title(source: NetworkSource) -> str:
     """Return a name of a network that distinguishes two results of one architecture."""
     spec = source.spec
-    for prefix in (TRANSFORMERS, ONNX, ACTIVATIONS):
+    for prefix in BEFORE_PATHS:
         if spec.startswith(prefix) and Path(spec.removeprefix(prefix)).is_absolute():
             spec = prefix + Path(spec).name
     if source.weights is None:
