@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 from torch import Tensor, nn
 
 from netdissect.errors import CheckpointError
+from netdissect.models.dictionaries.tensor_bytes import tensor_bytes
 from netdissect.paths import check_regular
 from netdissect.result.files import write_whole
 
@@ -24,8 +24,7 @@ FAULTS = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError
 def write_weights(path: str | Path, module: nn.Module, facts: Mapping[str, Any]) -> Path:
     """Write the weights of a module and facts about it, each as JSON, whole or not at all; return the path."""
     path = Path(path)
-    weights = {name: value.contiguous() for name, value in module.state_dict().items()}
-    content = safetensors.torch.save(weights, metadata={key: json.dumps(value) for key, value in facts.items()})
+    content = tensor_bytes(module.state_dict(), {key: json.dumps(value) for key, value in facts.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda file: file.write(content))
     return path
