@@ -30,6 +30,7 @@ PERCENTILES = (99.9, 99.0, 90.0, 50.0)
 IMAGES_OF_BAND = 4
 RANGE_IMAGES = IMAGES_OF_BAND * (len(PERCENTILES) + 1)
 """Images of a unit: those of each percentile, then those drawn at random."""
+UNITS_AT_ONCE = 256  # units that are sorted at a time
 
 
 def band_starts(images: int) -> tuple[int | None, ...]:
@@ -61,18 +62,32 @@ def choose_images(parts: Sequence[ImageValues], seed: int) -> tuple[Ints, Floats
     chosen = np.full((units, RANGE_IMAGES), -1, np.int64)
     maxima = np.full((units, RANGE_IMAGES), -np.inf, np.float32)
     at_random = min(IMAGES_OF_BAND, images)
+    ranks = [(band, start) for band, start in enumerate(band_starts(images)) if start is not None]
     for first, block in unit_blocks(parts):
+        for begin in range(0, len(block), UNITS_AT_ONCE):
+            ranked = _ranked(block[begin : begin + UNITS_AT_ONCE])
+            units_of_part = slice(first + begin, first + begin + len(ranked))
+            for band, start in ranks:
+                slots = slice(band * IMAGES_OF_BAND, (band + 1) * IMAGES_OF_BAND)
+                chosen[units_of_part, slots] = ranked[:, start : start + IMAGES_OF_BAND]
         for unit, values in enumerate(block, first):
-            ranked = np.argsort(-values, kind="stable")
-            for band, start in enumerate(band_starts(images)):
-                if start is not None:
-                    slots = slice(band * IMAGES_OF_BAND, (band + 1) * IMAGES_OF_BAND)
-                    chosen[unit, slots] = ranked[start : start + IMAGES_OF_BAND]
             drawn = np.random.default_rng([seed, unit]).choice(images, at_random, replace=False)
             chosen[unit, RANGE_IMAGES - IMAGES_OF_BAND :][:at_random] = np.sort(drawn)
             present = chosen[unit] >= 0
             maxima[unit, present] = values[chosen[unit, present]]
     return chosen, maxima
+
+
+def _ranked(values: Floats) -> Ints:
+    """Return the images of each unit by falling value, then by rising index: int64 (U, n) of float32 (U, n).
+
+    Value and index are sorted as one integer, which takes a fifth of the time of a stable sort of the values.
+    """
+    bits = (-values + np.float32(0)).view(np.uint32)  # -0.0 becomes 0.0
+    rising = bits ^ np.where(bits >> 31, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
+    keys = rising.astype(np.uint64) << np.uint64(32) | np.arange(values.shape[1], dtype=np.uint64)
+    keys.sort(axis=1)
+    return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 class ChosenRows:

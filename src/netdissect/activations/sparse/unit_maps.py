@@ -17,6 +17,7 @@ from netdissect.concepts import Size
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Cells = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +28,20 @@ class UnitMaps:
     ----------
     shape
         (U, S, h, w).
-    index
-        int64 (n,), rising: where an array of this shape is not 0.
+    maps
+        int64 (M,), rising: unit * S + slot of each map that is not 0.
+    value_starts
+        int64 (M + 1,): index of the first value of each of these maps.
+    cells
+        int32 (n,): cell of each value, y * w + x.
     values
         float32 (n,).
     """
 
     shape: tuple[int, int, int, int]
-    index: Ints
+    maps: Ints
+    value_starts: Ints
+    cells: Cells
     values: Floats
 
     def __len__(self) -> int:
@@ -43,11 +50,13 @@ class UnitMaps:
     def __getitem__(self, units: slice) -> Floats:
         """Return the maps of neighboring units, float32 (u, S, h, w)."""
         first, last, _ = units.indices(len(self))
-        size = int(np.prod(self.shape[1:]))
-        begin, end = np.searchsorted(self.index, (first * size, last * size))
-        maps = np.zeros((max(last - first, 0), size), np.float32)
-        maps.reshape(-1)[self.index[begin:end] - first * size] = self.values[begin:end]
-        return maps.reshape(-1, *self.shape[1:])
+        _, slots, height, width = self.shape
+        begin, end = np.searchsorted(self.maps, (first * slots, last * slots))
+        starts = self.value_starts[begin : end + 1]
+        row = np.repeat(self.maps[begin:end] - first * slots, np.diff(starts))
+        maps = np.zeros(((last - first) * slots, height * width), np.float32)
+        maps[row, self.cells[starts[0] : starts[-1]]] = self.values[starts[0] : starts[-1]]
+        return maps.reshape(-1, slots, height, width)
 
 
 class SparseImageMaps:
@@ -70,44 +79,62 @@ class SparseImageMaps:
         self._shape = (*image_index.shape, *cells)  # (U, S, h, w)
         self.slots = int(image_index.shape[1])
         self._chosen = ChosenRows(image_index)
-        self._parts: list[tuple[Ints, Floats]] = [(np.empty(0, np.int64), np.empty(0, np.float32))]
+        # Maps (unit * S + slot) and the number of their values; cells and values of all maps, one after the other.
+        self._parts: list[tuple[Ints, Ints, Cells, Floats]] = [
+            (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+        ]
 
     def update(self, maps: SparseMaps, first: int) -> None:
         """Add maps of the images from index `first` on."""
         image, unit, slot = self._chosen.of_batch(first, len(maps))
-        units, area = maps.shape[1], maps.shape[2] * maps.shape[3]
+        units = maps.shape[1]
         active = maps.image_of_map * units + maps.units  # rising
         wanted = image * units + unit
         position = np.searchsorted(active, wanted)
         found = np.append(active, -1)[position] == wanted
         starts, stops = maps.value_starts[position[found]], maps.value_starts[1:][position[found]]
-        lengths = stops - starts
-        begin_of_each = np.append(0, lengths.cumsum())
-        value = np.repeat(starts - begin_of_each[:-1], lengths) + np.arange(begin_of_each[-1])
-        place = np.repeat((unit * self._shape[1] + slot)[found] * area, lengths) + maps.cells[value]
-        self._parts.append((place, maps.values[value]))
+        value = _ranges(starts, stops - starts)
+        place = (unit * self.slots + slot)[found]
+        self._parts.append((place, stops - starts, maps.cells[value].astype(np.int32), maps.values[value]))
 
     def maps(self, first: int, last: int) -> UnitMaps:
         """Return the maps of the images in the slots from `first` on, before `last`."""
-        units, slots, height, width = self._shape
-        place, values = self._joined()
-        unit, rest = np.divmod(place, slots * height * width)
-        slot, cell = np.divmod(rest, height * width)
-        chosen = (slot >= first) & (slot < last)
-        index = ((unit * (last - first) + slot - first) * height * width + cell)[chosen]
-        order = np.argsort(index)
-        return UnitMaps((units, last - first, height, width), index[order], values[chosen][order])
+        units, _, height, width = self._shape
+        place, lengths, cells, values = self._joined()
+        order = np.argsort(place)
+        slot = place[order] % self.slots
+        order = order[(slot >= first) & (slot < last)]
+        unit, slot = np.divmod(place[order], self.slots)
+        value = _ranges((lengths.cumsum() - lengths)[order], lengths[order])
+        return UnitMaps(
+            (units, last - first, height, width),
+            unit * (last - first) + slot - first,
+            np.append(0, lengths[order].cumsum()),
+            cells[value],
+            values[value],
+        )
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays of a checkpoint."""
-        index, values = self._joined()
-        return {"index": index, "values": values}
+        return dict(zip(("maps", "lengths", "cells", "values"), self._joined(), strict=True))
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Continue from a `state`."""
-        self._parts = [(state["index"], state["values"])]
+        self._parts = [(state["maps"], state["lengths"], state["cells"], state["values"])]
 
-    def _joined(self) -> tuple[Ints, Floats]:
-        index, values = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
-        self._parts = [(index, values)]
-        return index, values
+    def _joined(self) -> tuple[Ints, Ints, Cells, Floats]:
+        maps, lengths, cells, values = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
+        self._parts = [(maps, lengths, cells, values)]
+        return maps, lengths, cells, values
+
+
+def _ranges(starts: Ints, lengths: Ints) -> Ints:
+    """Return the numbers of several ranges, one after the other.
+
+    >>> _ranges(np.array([5, 0]), np.array([2, 3])).tolist()
+    [5, 6, 0, 1, 2]
+    """
+    stops = lengths.cumsum()
+    numbers: Ints = np.repeat(starts - (stops - lengths), lengths)
+    numbers += np.arange(len(numbers))
+    return numbers

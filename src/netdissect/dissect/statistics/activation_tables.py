@@ -55,16 +55,15 @@ def _activation_range(images: pl.DataFrame, maps: Maps, needed: npt.NDArray[np.b
     images = images.with_columns(
         band.replace_strict(dict(enumerate(PERCENTILES)), default=None, return_dtype=pl.Float64).alias("percentile"),
         pl.col("rank") % IMAGES_OF_BAND,
-        slot=pl.col("rank"),
+        map=pl.col("unit").cast(pl.Int64) * maps.shape[1] + pl.col("rank"),
     )
-    unit, slot, cell = np.nonzero(needed.reshape(*maps.shape[:2], -1))
+    index, cell = np.nonzero(needed.reshape(maps.shape[0] * maps.shape[1], -1))
     # Maps of shards were added to zeros: -0.0 became 0.0.
-    values = maps.reshape(*maps.shape[:2], -1)[unit, slot, cell] + np.float32(0)
-    cells = pl.DataFrame(
-        {"unit": unit.astype(np.int32), "slot": slot.astype(np.int32), "cells": cell, "activations": values}
-    )
-    by_image = cells.group_by("unit", "slot", maintain_order=True).all()
-    joined = images.join(by_image, on=("unit", "slot"), how="left", maintain_order="left").drop("slot")
+    values = maps.reshape(maps.shape[0] * maps.shape[1], -1)[index, cell] + np.float32(0)
+    cells = pl.DataFrame({"map": index, "cells": cell.astype(np.uint32), "activations": values})
+    # Of one sorted key a group is a slice; the latents of an autoencoder have some thousand cells each.
+    by_image = cells.set_sorted("map").group_by("map", maintain_order=True).all()
+    joined = images.join(by_image, on="map", how="left", maintain_order="left").drop("map")
     empty = pl.lit(pl.Series([[]]))
     lists = pl.col("cells").cast(pl.List(pl.UInt32)), pl.col("activations").cast(pl.List(pl.Float32))
     return complete(joined.with_columns(column.fill_null(empty) for column in lists), ACTIVATION_RANGE)
