@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from netdissect.activations.sparse.sparse_maps import SparseMaps
+from netdissect.activations.sparse.sparse_store import SparseStore
 from netdissect.concepts import ConceptData, Size
 from netdissect.concepts.broden_files import IndexRow
+from netdissect.concepts.labels import Concept
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
-from netdissect.dissect.cost_plan import CostPlan, LayerPlan
+from netdissect.dissect.choices.count_memory import check_counts, count_text
+from netdissect.dissect.cost_estimate import _bytes_of_layer
+from netdissect.dissect.cost_plan import ACTIVE_UNITS, CostPlan, LayerPlan
 from netdissect.dissect.statistics.permutation_cost import PermutationCost
+from netdissect.errors import ConfigError
 from netdissect.models import Layer
 
 
@@ -54,3 +61,55 @@ def test_the_cost_of_permutations_is_expected_from_quantiles_units_and_label_map
     assert (cost.layers, cost.images) == (2, 3)
     assert cost.nanoseconds == 6 * cost.runs + 1000 * 2 * 3
     assert cost.text(100) == "100 permutations, about 0 s of computing"
+
+
+def test_the_store_of_a_sparse_layer_is_planned_and_estimated_as_large_as_it_is(tmp_path: Path) -> None:
+    layer, rng = Layer("conv@sae", "Conv2d", 200, Size(5, 4), None, sparse=True), np.random.default_rng(0)
+    plan = LayerPlan(layer, Size(60, 60), 12, DissectConfig(layers=("conv@sae",)), sparse=True)
+    cost = CostPlan((plan,), "dense", tensor=False, spilled=frozenset())
+    codes = np.zeros((12, 200, 5, 4), np.float32)
+    for image, y, x in np.ndindex(12, 5, 4):
+        codes[image, rng.choice(200, ACTIVE_UNITS, replace=False), y, x] = 1
+    store = SparseStore(tmp_path / "maps", 200, Size(5, 4))
+    for start in (0, 4, 8):
+        store.append(SparseMaps.of_dense(codes[start : start + 4]))
+    assert plan.dense_bytes == plan.sparse_bytes == pytest.approx(store.offsets[-1], rel=0.01)
+    assert plan.dense_bytes < codes.nbytes
+    estimated = _bytes_of_layer(SparseMaps.of_dense(codes[:4]), cost, plan, tmp_path)
+    assert estimated == pytest.approx(store.offsets[-1], rel=0.01)
+    assert str(cost).endswith(
+        "(activation cache: dense); of 1 sparse layer with 200 units only active cells are kept, expected for 64 "
+        "active units on each cell"
+    )
+
+
+def test_the_maps_of_a_sparse_layer_take_no_more_than_its_active_cells() -> None:
+    layer, config = Layer("conv@sae", "Conv2d", 16_384, Size(14, 14), None), DissectConfig(layers=("conv@sae",))
+    dense, sparse = (LayerPlan(layer, Size(224, 224), 100, config, sparse) for sparse in (False, True))
+    assert dense.top_image_bytes == 4 * 16_384 * config.top_images * 196
+    assert sparse.top_image_bytes == sparse.range_bytes == 16 * 100 * 196 * ACTIVE_UNITS
+    # Of 64 units of 16,384 on each cell fewer cells are active than the quantile asks.
+    assert sparse.mask_bytes < dense.mask_bytes
+
+
+def test_counts_of_very_many_units_are_stated_and_refused_where_they_do_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    concepts = tuple(Concept(number, f"{number}", "object", 1, 1.0, ()) for number in range(1, 1198))
+    data = ConceptData(Path("nowhere"), ("object",), concepts, ())
+
+    def stated(units: int, **statistics: int) -> str:
+        config = DissectConfig(layers=("conv",), statistics=StatisticsConfig(**statistics))
+        layers = [Layer("conv", "Conv2d", units, Size(14, 14), None)]
+        check_counts(layers, data, config)
+        return count_text(layers, data, config)
+
+    monkeypatch.setattr("os.sysconf", lambda _: 55_000)  # 3 GB
+    assert stated(512) == ""
+    assert stated(65_536, bootstrap=0) == "; counts of 65,536 units and 1,197 concepts take about 628 MB more"
+    with pytest.raises(
+        ConfigError, match=r"about 5\.02 GB of memory; this machine has 3\.02 GB\. Leave intervals out .*: 628 MB"
+    ):
+        stated(65_536)
+    with pytest.raises(ConfigError, match=r"Name fewer layers or bases in one run \(--layer, --basis\)"):
+        stated(600_000, bootstrap=0)

@@ -126,9 +126,11 @@ def estimate(
         shares = [f"  shard   {_duration(cost.total_seconds / one.count)} each, if {one.count} run at once"]
     if ray is not None:
         shares = ["  ray     the time is shared by the workers of the cluster, each with this memory"]
+    sparse = [f"  sparse  {cost.plan.sparse_text}"] if cost.plan.sparse_text else []
     for line in (
         f"Measured in small runs of {cost.sample} images together, predicted for all {cost.images:,}:",
         f"  passes  {cost.plan.passes} (activation cache: {cost.plan.store})",
+        *sparse,
         *forward,
         f"  time    {_duration(cost.total_seconds)} ({stages})",
         f"  memory  {filesize.decimal(cost.memory_bytes)}, network and libraries included",

@@ -20,9 +20,12 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from netdissect.activations import ActivationStore, batch_starts
 from netdissect.activations.histogram import Histogram
+from netdissect.activations.sparse.sparse_maps import SparseMaps
+from netdissect.activations.sparse.sparse_store import SparseStore
 from netdissect.activations.topk import buffer_capacity
 from netdissect.concepts import ConceptData
 from netdissect.concepts.content_digests import READING
@@ -219,16 +222,21 @@ def _stored_bytes(source: DissectionInputs, plan: CostPlan, folder: Path) -> flo
     """Return the expected size of all stores, estimated from one batch."""
     if plan.store == "none":
         return 0.0
-    batch = next(iter(forward(source, batch_starts(len(source.data), source.config.images_per_batch))))
-    return sum(
-        layer.dense_bytes
-        * (
-            1.0
-            if plan.store == "dense" or layer.needs_dense
-            else _expected_share(batch.dense(layer.layer.name).cpu().numpy(), layer, folder)
-        )
-        for layer in plan.layers
-    )
+    starts = batch_starts(len(source.data), source.config.images_per_batch)
+    sparse = [layer.layer.name for layer in plan.layers if layer.sparse]
+    batch = next(iter(forward(source, starts, sparse=sparse)))
+    return sum(_bytes_of_layer(batch.maps[layer.layer.name], plan, layer, folder) for layer in plan.layers)
+
+
+def _bytes_of_layer(maps: Tensor | SparseMaps, plan: CostPlan, layer: LayerPlan, folder: Path) -> float:
+    """Return the expected size of the store of a layer, estimated from the maps of one batch."""
+    if isinstance(maps, SparseMaps):
+        store = SparseStore(folder / "sample.bin", layer.layer.units, cells_of(layer.layer))
+        begin = store.offsets[-1]
+        store.append(maps)
+        return (store.offsets[-1] - begin) / len(maps) * layer.images
+    every_cell = plan.store == "dense" or layer.needs_dense
+    return layer.dense_bytes * (1.0 if every_cell else _expected_share(maps.cpu().numpy(), layer, folder))
 
 
 def _expected_share(maps: npt.NDArray[np.float32], layer: LayerPlan, folder: Path) -> float:

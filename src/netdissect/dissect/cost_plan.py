@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +25,8 @@ SPARSE_SHARE, SPARSE_QUANTILE, SPARSE_POWER = 0.16, 0.005, 0.55
 # Measured on real layers: 3.1 to 3.9 bytes for each run of mask pixels in the work folder, and 0.23 runs (one cell for
 # each label pixel) to 0.48 (7 x 7 to 28 x 28 cells) for each cell of a row of label pixels, times the quantile.
 RUN_BYTES, RUNS_OF_CELL = 4, 0.5
+ACTIVE_UNITS = 64
+"""Units of a sparse layer that are taken to be active on a cell: a usual number of published autoencoders."""
 
 
 def cells_of(layer: Layer) -> Size:
@@ -100,12 +102,25 @@ class LayerPlan:
     @property
     def top_image_bytes(self) -> int:
         """Bytes of the maps of the top images."""
-        return 4 * self.layer.units * self.config.top_images * cells_of(self.layer).height * cells_of(self.layer).width
+        return self._map_bytes(self.config.top_images)
 
     @property
     def range_bytes(self) -> int:
         """Bytes of the maps of the images over the range of each unit."""
-        return self.top_image_bytes // self.config.top_images * RANGE_IMAGES
+        return self._map_bytes(RANGE_IMAGES)
+
+    def _map_bytes(self, images: int) -> int:
+        """Return the bytes of the maps of so many images of each unit."""
+        cells = cells_of(self.layer)
+        values = self.layer.units * images * cells.height * cells.width
+        # Cell and value of each active cell, once as they were collected and once in order.
+        return 16 * min(values, self.active_values) if self.sparse else 4 * values
+
+    @property
+    def active_values(self) -> int:
+        """Expected number of values above 0 in all maps of a sparse layer."""
+        cells = cells_of(self.layer)
+        return self.images * cells.height * cells.width * min(ACTIVE_UNITS, self.layer.units)
 
     @property
     def image_value_bytes(self) -> int:
@@ -114,23 +129,26 @@ class LayerPlan:
 
     @property
     def dense_bytes(self) -> int:
-        """Bytes of all activations as float32."""
+        """Bytes of all activations as they are stored: as float32, or those above 0 of a sparse layer."""
+        if self.sparse:  # cell and value of each; unit and length of each map
+            return 8 * (self.active_values + min(self.active_values, self.images * self.layer.units))
         cells = cells_of(self.layer)
         return 4 * self.images * self.layer.units * cells.height * cells.width
 
     @property
     def sparse_bytes(self) -> int:
-        """Estimated bytes of a sparse store; all activations where a pixel depends on many cells."""
+        """Estimated bytes of a sparse store; all activations of a sparse layer, and where a pixel needs many cells."""
         growth = (max(self._threshold_quantiles) / SPARSE_QUANTILE) ** SPARSE_POWER
-        return self.dense_bytes if self.needs_dense else int(self.dense_bytes * min(SPARSE_SHARE * growth, 1.0))
+        share = 1.0 if self.needs_dense or self.sparse else min(SPARSE_SHARE * growth, 1.0)
+        return int(self.dense_bytes * share)
 
     @property
     def mask_bytes(self) -> int:
         """Estimated bytes of the masks in the work folder, where label maps have half the input's side."""
         rows = self.config.protocol.segmentation_size or self.source.height // 2
-        runs = (
-            RUNS_OF_CELL * sum(self.config.quantiles[: self.config.mask_quantiles]) * rows * cells_of(self.layer).width
-        )
+        most = ACTIVE_UNITS / self.layer.units if self.sparse else 1.0
+        shares = sum(min(each, most) for each in self.config.quantiles[: self.config.mask_quantiles])
+        runs = RUNS_OF_CELL * shares * rows * cells_of(self.layer).width
         return int(RUN_BYTES * runs * self.images * self.layer.units)
 
     @property
@@ -171,11 +189,20 @@ class CostPlan:
             f"{counted(len(self.layers), 'layers')}; meanwhile about "
             f"{size_text(self.memory_bytes)} in memory, and on disk {size_text(self.disk_bytes)} "
             f"(activation cache: {self.store})"
-        )
+        ) + (f"; {self.sparse_text}" if self.sparse_text else "")
 
-    def dense(self) -> "CostPlan":
-        """Return the plan in which all maps are whole, as those of shards are."""
-        return replace(self, layers=tuple(replace(layer, sparse=False) for layer in self.layers))
+    @property
+    def sparse_text(self) -> str:
+        """Which layers are sparse, and what is expected of them; empty: none."""
+        sparse = [layer.layer for layer in self.layers if layer.sparse]
+        if not sparse:
+            return ""
+        units = counted(sum(layer.units for layer in sparse), "units")
+        of_cell = min(ACTIVE_UNITS, min(layer.units for layer in sparse))
+        return (
+            f"of {counted(len(sparse), 'sparse layers')} with {units} only active cells are kept, expected for "
+            f"{counted(of_cell, 'active units')} on each cell"
+        )
 
     @property
     def passes(self) -> int:

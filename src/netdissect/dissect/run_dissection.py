@@ -21,6 +21,7 @@ from netdissect.config import DissectConfig, Execution, Progress
 from netdissect.dissect.bases.layer_bases import with_bases
 from netdissect.dissect.choices.backend_choice import backend_text, with_backend
 from netdissect.dissect.choices.batch_size import explained_out_of_memory, find_batch_size
+from netdissect.dissect.choices.count_memory import check_counts, count_text
 from netdissect.dissect.cost_plan import CostPlan, make_plan, size_text
 from netdissect.dissect.determinism_check import with_determinism_check
 from netdissect.dissect.devices import choose_device, counts_on_device, torch_device
@@ -171,7 +172,9 @@ def open_inputs(
     if config.batch_size == "auto":
         source = source.with_config(batch_size=find_batch_size(source))
     check_samples(source)
-    return with_backend(with_bases(source, run, progress))
+    source = with_bases(source, run, progress)
+    check_counts(source.layers, source.data, source.config)
+    return with_backend(source)
 
 
 def finished_run(run: Path, info: RunInfo) -> Result | None:
@@ -248,7 +251,8 @@ def make_run_plan(source: DissectionInputs, work: WorkDir, progress: Progress | 
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.resume_plan(plan)
     kept = f"{_masks_text(source, plan)}{_images_text(source)}"
-    text = f"{plan}{_backend_text(source)}{_permutations_text(source, plan)}{kept}"
+    counts = count_text(layers, data, config)
+    text = f"{plan}{counts}{_backend_text(source)}{_permutations_text(source, plan)}{kept}"
     show_line(progress, text)
     work.log.event("planned", plan=text, network=network.name, concepts=str(data.root), threads=torch.get_num_threads())
     if source.backend_check is not None:
@@ -332,7 +336,7 @@ def _scores(layer_counts: LayerCounts, counts: IoUCounts) -> pl.LazyFrame:
     paths: list[Path] = []
     for index, block in enumerate(score_blocks(*parts)):
         paths.append(layer_counts.scratch / f"scores-{index}.parquet")
-        block.write_parquet(paths[-1])
+        block.write_parquet(paths[-1], compression="lz4", statistics=False)  # read once
     return pl.scan_parquet(paths)
 
 

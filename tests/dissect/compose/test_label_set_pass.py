@@ -114,7 +114,7 @@ def test_a_quantile_that_the_run_does_not_have_is_refused(kept_run: Result) -> N
 
 
 def test_more_counts_than_memory_are_refused_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(label_set_pass.os, "sysconf", lambda _: 1000)
+    monkeypatch.setattr("os.sysconf", lambda _: 1000)
     label_set_pass.check_memory(1_000_000, 5)
     with pytest.raises(ResultError, match=r"have 5,000 runs of pixels, .* take about 2 MB .*--layer"):
         label_set_pass.check_memory(2_000_000, 5_000)

@@ -6,7 +6,6 @@ Blocks are kept until all are counted, so that an interrupted pass resumes; they
 """
 
 import io
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import polars as pl
 from netdissect.checksums import json_digest, strip_checksum
 from netdissect.concepts import ConceptData
 from netdissect.config import Execution, Progress
+from netdissect.dissect.choices.count_memory import present_memory
 from netdissect.dissect.compose.mask_sources import CountedMasks, KeptMasks, RangePass
 from netdissect.dissect.cost_plan import size_text
 from netdissect.dissect.label_reader import LabelReader
@@ -140,11 +140,8 @@ def check_memory(needed: int, runs: int) -> None:
     ResultError
         If they do not.
     """
-    try:
-        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return
-    if needed > present > 0:
+    present = present_memory()
+    if present is not None and needed > present:
         raise ResultError(
             f"the masks have {runs:,} runs of pixels, whose counts by label set take about {size_text(needed)} of "
             f"memory; this machine has {size_text(present)}. Search fewer layers at a time (--layer), or repeat the "

@@ -13,7 +13,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, Self, Unpack
 
@@ -261,7 +261,8 @@ def run_shard(
         with WorkDir(task.folder, fingerprint, source.execution.checkpoint_seconds, wait, log) as work:
             write_config(task.run, source)
             own = starts[task.batches.start : task.batches.stop]
-            plan = make_run_plan(source, work, progress).dense()
+            whole = [replace(layer, sparse=False) for layer in source.layers]  # all maps of shards are
+            plan = make_run_plan(source._replace(layers=whole), work, progress)
             return _carry_out(TwoPass(source, plan, work, progress, own, source.data.stamp()), task, info)
 
 
