@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from netdissect.dissect.sparse.encoders import encode_sparse_maps
 from netdissect.errors import CheckpointError, ShapeError
 from netdissect.models.dictionaries import sparse_dictionary
-from netdissect.models.dictionaries.basis import basis_bytes, encode_maps, load_basis
+from netdissect.models.dictionaries.basis import LinearBasis, basis_bytes, encode_maps, load_basis
 from netdissect.models.dictionaries.dictionary_files import dictionary_bytes, read_dictionary, read_facts
 from netdissect.models.dictionaries.sparse_dictionary import DictionaryWeights, SparseDictionary
 
@@ -94,6 +95,16 @@ def test_a_dictionary_is_the_same_after_it_was_written_and_read(tmp_path, k, thr
     (tmp_path / "basis.safetensors").write_bytes(basis_bytes(dictionary))
     again, maps = load_basis(tmp_path / "basis.safetensors", "conv"), numbers(2, UNITS, 3, 4)
     torch.testing.assert_close(encode_maps(again, maps)[:, :, 2, 3], dictionary.encode(maps[:, :, 2, 3]))
+
+
+def test_codes_are_in_float32_where_the_network_runs_in_bfloat16():
+    maps = numbers(2, UNITS, 3, 4).bfloat16()
+    for basis in (SparseDictionary("conv", weights(), 3), LinearBasis("conv", numbers(LATENTS, UNITS))):
+        expected = encode_maps(basis, maps.float())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(encode_maps(basis, maps), expected)
+            if basis.sparse:
+                np.testing.assert_array_equal(encode_sparse_maps(basis, maps).dense(), expected)
 
 
 def plain(parts, *, encoder_by_unit=True, decoder_by_unit=False, **more):

@@ -69,8 +69,8 @@ def encode_sparse_maps(basis: SparseBasis, maps: Tensor) -> SparseMaps:
     maps : float32 (B, U, h, w)
         Activations of its layer. A cell that is not finite gets a code of NaN, which `FiniteCheck` refuses.
     """
-    cells = maps.flatten(2).transpose(1, 2).flatten(0, 1)
-    with torch.inference_mode():
+    cells = maps.float().flatten(2).transpose(1, 2).flatten(0, 1)
+    with torch.inference_mode(), torch.autocast(maps.device.type, enabled=False):  # as in `encode_maps`
         cell, unit, value = (part.cpu().numpy() for part in basis.encode_sparse(cells))
     if not cells.sum().isfinite():
         bad = np.flatnonzero((~cells.isfinite().all(dim=1)).cpu().numpy())

@@ -159,19 +159,21 @@ def encode_maps(basis: Basis, maps: Tensor) -> Tensor:
     ----------
     basis
         The basis.
-    maps : float32 (B, U, h, w)
-        Activations of its layer.
+    maps : float (B, U, h, w)
+        Activations of its layer, in any format.
 
     Returns
     -------
     float32 (B, K, h, w)
+        Computed in float32, also where the network runs in bfloat16.
     """
-    columns = maps.flatten(2)
-    if isinstance(basis, LinearBasis):  # without a copy of the maps in another order
-        codes = basis.encode_columns(columns)
-    else:
-        codes = basis.encode(columns.transpose(1, 2).flatten(0, 1))
-        codes = codes.view(len(maps), columns.shape[2], -1).transpose(1, 2)
+    columns = maps.flatten(2).float()
+    with torch.autocast(maps.device.type, enabled=False):
+        if isinstance(basis, LinearBasis):  # without a copy of the maps in another order
+            codes = basis.encode_columns(columns)
+        else:
+            codes = basis.encode(columns.transpose(1, 2).flatten(0, 1))
+            codes = codes.view(len(maps), columns.shape[2], -1).transpose(1, 2)
     return codes.reshape(len(maps), -1, *maps.shape[2:])
 
 
