@@ -68,6 +68,12 @@ def test_a_layer_with_negative_activations_has_no_parts():
         fitted("nmf", cells=np.append(CELLS, np.full((1, 8), -0.5, np.float32), axis=0))
 
 
+@pytest.mark.parametrize("kind", ["pca", "ica", "nmf", "kmeans"])
+def test_a_dead_layer_has_no_basis(kind):
+    with pytest.raises(ActivationError, match=rf"the same in all 9 sampled cells.*{kind} of a dead layer"):
+        fitted(kind, cells=np.zeros((9, 8), np.float32))
+
+
 def test_a_cell_activates_the_unit_of_its_nearest_center_the_more_the_nearer_it_is():
     basis = fitted("kmeans", 6)
     centers, codes = basis.centers.numpy(), basis.encode(torch.from_numpy(CELLS)).numpy()

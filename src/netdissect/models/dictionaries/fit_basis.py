@@ -66,12 +66,18 @@ def fit_basis(kind: FittedKind, source: str, cells: Cells, options: FitOptions) 
     Raises
     ------
     ActivationError
-        If the layer has negative activations, of which there is no non-negative factorization.
+        If the layer has negative activations, of which there is no non-negative factorization, or the same ones in
+        all cells.
     ConfigError
         If the sample has fewer cells, or the layer fewer directions, than units are asked for.
     MissingExtraError
         If scikit-learn is not installed.
     """
+    if not (cells != cells[0]).any():
+        raise ActivationError(
+            f"layer {source!r} is the same in all {len(cells):,} sampled cells. Expected one that differs: {kind} of a "
+            "dead layer finds nothing; dissect other layers, or its neurons alone."
+        )
     if kind == "nmf":
         return _parts(source, cells, options)
     if kind == "kmeans":

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import safetensors
 import torch
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
+from torch import Tensor
 
 from netdissect.errors import ShapeError
 from netdissect.models.dictionaries.basis import LinearBasis
+from netdissect.paths import check_regular
 
 
 def read_matrix(path: str | Path, source: str, units: int) -> LinearBasis:
@@ -30,19 +32,33 @@ def read_matrix(path: str | Path, source: str, units: int) -> LinearBasis:
     """
     path = Path(path)
     try:
-        if path.suffix == ".safetensors":
-            matrix = next(iter(load_file(path).values()))
-        else:
-            matrix = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, StopIteration, safetensors.SafetensorError) as error:
+        check_regular(path)
+        matrix = _only_tensor(path) if path.suffix == ".safetensors" else _array(path)
+    except (OSError, ValueError, TypeError, EOFError, safetensors.SafetensorError) as error:
         raise ShapeError(
             f"{path} cannot be read as a matrix ({error}). Expected a .npy file, or a .safetensors file of one tensor."
         ) from error
-    if matrix.ndim != 2 or matrix.shape[1] != units or matrix.dtype.kind not in "fiu" or not len(matrix):
+    numbers = not (matrix.is_complex() or matrix.dtype == torch.bool)
+    if matrix.ndim != 2 or matrix.shape[1] != units or not numbers or not len(matrix):
         raise ShapeError(
-            f"{path} holds {matrix.dtype} {matrix.shape}. Expected numbers of shape (new units, {units}): a row for "
-            f"each new unit, a column for each of the layer's {units} units."
+            f"{path} holds {str(matrix.dtype).removeprefix('torch.')} {tuple(matrix.shape)}. Expected numbers of shape "
+            f"(new units, {units}): a row for each new unit, a column for each of the layer's {units} units."
         )
-    if not np.isfinite(matrix).all():
+    matrix = matrix.float().clone(memory_format=torch.contiguous_format)
+    if not matrix.isfinite().all():
         raise ShapeError(f"{path} holds NaN or infinity. Expected finite numbers in every row.")
-    return LinearBasis(source, torch.from_numpy(np.ascontiguousarray(matrix, np.float32)).clone())
+    return LinearBasis(source, matrix)
+
+
+def _only_tensor(path: Path) -> Tensor:
+    tensors = load_file(path)
+    if len(tensors) != 1:
+        raise ValueError(f"it holds {len(tensors)} tensors")
+    return next(iter(tensors.values()))
+
+
+def _array(path: Path) -> Tensor:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)  # of the size of the file, or refused
+    if not isinstance(array, np.ndarray):
+        raise ValueError("it is an archive of several arrays")  # noqa: TRY004 - as for other content
+    return torch.from_numpy(np.array(array, array.dtype.newbyteorder("=")))
