@@ -19,10 +19,11 @@ from netdissect.dissect.bases.cell_sample import sample_cells
 from netdissect.dissect.cost_estimate import estimate
 from netdissect.dissect.distributed.merge import merge_shards
 from netdissect.dissect.distributed.shards import dissect_shard
+from netdissect.dissect.image_maps import run_layers
 from netdissect.dissect.reload import network_of
 from netdissect.dissect.run_dissection import open_inputs
 from netdissect.dissect.verify import repair, verify_sample
-from netdissect.errors import ConfigError, NetworkError, ResultError, ShapeError
+from netdissect.errors import CheckpointError, ConfigError, NetworkError, ResultError, ShapeError
 from netdissect.models import ActivationRecorder, resolve_layers
 from netdissect.models.dictionaries.basis import LinearBasis, load_basis
 from netdissect.result import Result, load_result
@@ -181,6 +182,30 @@ def test_files_make_bases_and_those_that_cannot_are_refused(broden: Path, tmp_pa
         bases(f"file:{tmp_path / 'none.npy'}")
     with pytest.raises(ConfigError, match=r"'fourier': expected neurons\|pca"):
         dissect(build(), broden, layers=["wide_relu"], basis="fourier")
+
+
+@pytest.mark.usefixtures("no_fit")
+def test_files_of_bases_are_found_from_elsewhere_and_read_before_anything_runs(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "swap.npy", np.eye(4)[[1, 0, 2, 3]])
+    config = SETTINGS.model_copy(update={"layers": ("wide_relu",)})
+    monkeypatch.chdir(tmp_path)
+    first = dissect(build(), broden, config=config.model_copy(update={"bases": ("file:swap.npy",)}), out="run")
+    assert first.info.config.bases == (f"file:{tmp_path / 'swap.npy'}",)
+    (tmp_path / "moved").mkdir()
+    monkeypatch.chdir((tmp_path / "swap.npy").rename(tmp_path / "moved/swap.npy").parent)
+    again = dissect(build(), broden, config=config.model_copy(update={"bases": ("file:swap.npy",)}), out="../run")
+    assert again.info == first.info
+    with pytest.raises(CheckpointError, match="cannot be opened"):
+        dissect(build(), broden, config=config.model_copy(update={"bases": ("pca", "sae:none.safetensors")}))
+
+
+def test_layers_of_a_run_keep_its_order_whatever_that_of_the_bases_of_a_network(pristine: Path) -> None:
+    info = load_result(pristine).info
+    network = network_of(info, build(), folder=pristine)
+    other = replace(network, bases=dict(reversed(network.bases.items())))
+    assert [layer.name for layer in run_layers(other, info)] == [layer.name for layer in info.layers]
 
 
 def test_an_estimate_fits_the_bases_and_counts_their_layers(broden: Path) -> None:

@@ -42,7 +42,8 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
 def run_layers(network: Network, info: RunInfo) -> tuple[Layer, ...]:
     """Return the layers of a run in its network, in the order of the run."""
     names = exact_patterns([layer.name for layer in info.layers])
-    return tuple(resolve_layers(network, names, info.config.assumed))
+    found = {layer.name: layer for layer in resolve_layers(network, names, info.config.assumed)}
+    return tuple(found[layer.name] for layer in info.layers)  # a network may have its bases in another order
 
 
 def run_preprocessing(network: NetworkInfo) -> Preprocessing:

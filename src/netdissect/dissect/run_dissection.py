@@ -47,6 +47,7 @@ from netdissect.dissect_options import DissectOptions
 from netdissect.errors import LayerError
 from netdissect.keywords import ConfigObjects, read_options, takes_options
 from netdissect.models import Layer, Network, as_network, exact_patterns, resolve_layers
+from netdissect.models.dictionaries.basis_spec import absolute_bases
 from netdissect.progress import Display, ShowProgress, show_line, shown
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
@@ -161,7 +162,7 @@ def open_inputs(
     """
     config = with_earlier_choices(run, config)
     device, assumed = choose_device(config.device, network), network.assumed(config.assumed)
-    config = config.model_copy(update={"device": device, "assumed": assumed})
+    config = config.model_copy(update={"device": device, "assumed": assumed, "bases": absolute_bases(config.bases)})
     counts_on_device(config, execution.engine)
     data, config = sample_images(concepts, config, execution.cache_folder)
     layers = resolve_layers(network, config.layers, config.assumed, all_matching=config.all_matching)

@@ -92,6 +92,9 @@ def _fitted(source: DissectionInputs, fits: Sequence[_LayerBasis], progress: Pro
         check_sklearn()  # before the pass over the images
     else:  # what an encoder expects is seen on a few images
         source = source.with_config(basis_fit=source.config.basis_fit.model_copy(update={"images": FEW_IMAGES}))
+    for fit in fits:
+        if fit.spec.fitted is None:  # what cannot be read is refused before the pass, too
+            read_dictionary(fit.spec.argument, fit.layer.units, fit.layer.name)
     layers = list({fit.layer.name: fit.layer for fit in fits}.values())
     with source.network.prepared(torch_device(source.config.device)):
         cells = sample_cells(source._replace(layers=layers), progress)

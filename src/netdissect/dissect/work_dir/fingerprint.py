@@ -89,12 +89,15 @@ def describe(source: DissectionInputs, progress: Progress | None = None) -> RunI
 
 
 def run_identity(info: RunInfo) -> dict[str, Any]:
-    """Return what determines a result, as JSON values, without the paths of data and weights."""
+    """Return what determines a result, as JSON values, without the paths of data, weights and bases.
+
+    The digest of the network is also that of its bases, and layers are named by them.
+    """
     return {
         "network": info.network.model_dump(mode="json", exclude={"source"}),
         "data": info.data.model_dump(mode="json", exclude={"root", "masks"}),
         "layers": [layer.model_dump(mode="json") for layer in info.layers],
-        "config": info.config.model_dump(mode="json"),
+        "config": info.config.model_dump(mode="json", exclude={"bases"}),
     }
 
 

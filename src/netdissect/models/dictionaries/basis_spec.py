@@ -68,6 +68,12 @@ class BasisSpec:
         return layer if self.type == NEURONS else f"{layer}@{self.name}"
 
 
+def absolute_bases(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return bases as they are typed, with the whole paths of their files: a run is repeated from elsewhere."""
+    specs = ((text, BasisSpec.parse(text)) for text in texts)
+    return tuple(f"{spec.type}:{Path(spec.argument).resolve()}" if spec.in_file else text for text, spec in specs)
+
+
 def parse_specs(texts: Iterable[str]) -> tuple[BasisSpec, ...]:
     """Read bases, each once.
 
