@@ -16,6 +16,7 @@ from netdissect.concepts import ConceptData
 from netdissect.errors import ConceptsError, ConfigError, LayerError, NetdissectError, NetworkError
 from netdissect.models import ActivationRecorder, list_layers, resolve_layers
 from netdissect.models.stored_activations import stored_files
+from netdissect.models.stored_activations.stored_files import read_folder
 from networks import build
 
 OPTIONS: dict[str, Any] = {"quantile": 0.02, "permutations": 0, "bootstrap": 0}
@@ -125,6 +126,16 @@ def test_shards_are_read_once_for_the_digests_of_all_layers(
     )
     netdissect.load_network(f"activations:{tmp_path}").digest  # noqa: B018 - it is computed here
     assert sorted(read) == sorted(map(str, tmp_path.glob("acts*.bin")))
+
+
+def test_a_list_of_images_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "images.txt").write_text("a.jpg\n", encoding="utf-8-sig")
+    np.save(tmp_path / "one.npy", np.zeros((1, 2), np.float32))
+    assert list(read_folder(tmp_path).rows) == ["a.jpg"]
+    np.savez(tmp_path / "two.npz", np.zeros(1))
+    (tmp_path / "two.npz").rename(tmp_path / "two.npy")
+    with pytest.raises(NetworkError, match=r"two\.npy is an archive of several arrays"):
+        read_folder(tmp_path)
 
 
 def test_another_network_has_another_digest(broden: Path, tmp_path: Path) -> None:

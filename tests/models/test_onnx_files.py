@@ -13,7 +13,7 @@ from netdissect.config import Assumed
 from netdissect.errors import NetworkError
 from netdissect.models import ActivationRecorder, Network, Preprocessing, list_layers, load_network, survey_layers
 from netdissect.models.backends import BackendSettings
-from netdissect.models.onnx_files import translation
+from netdissect.models.onnx_files import model_file, translation
 from networks import export_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -391,6 +391,19 @@ def test_what_is_no_graph_is_refused(tmp_path, content, message):
 def test_a_constant_without_value_is_refused(tmp_path):
     with pytest.raises(NetworkError, match="cannot run the operation 'Constant' that gives 'out'"):
         load(graph_file(tmp_path, [helper.make_node("Constant", [], ["out"])]))
+
+
+def test_a_file_that_is_too_large_and_a_weight_of_an_unknown_type_are_refused(tmp_path, monkeypatch):
+    weights = {}
+    path = graph_file(tmp_path, [conv(weights, "out")], weights)
+    model = onnx.load(path)
+    model.graph.initializer[0].data_type = 99
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(NetworkError, match="has the type 99"):
+        load(path)
+    monkeypatch.setattr(model_file, "MAX_BYTES", 10)
+    with pytest.raises(NetworkError, match=r"^The ONNX file .* has .* bytes\. Expected less than 2 GiB"):
+        load(path)
 
 
 def test_a_value_that_no_operation_gives_is_refused(tmp_path):

@@ -107,6 +107,8 @@ def _parsed(onnx: Any, path: Path) -> Any:
         if size >= MAX_BYTES:
             raise NetworkError(f"The ONNX file {path} has {size:,} bytes. Expected less than 2 GiB, as the format has.")
         model = onnx.ModelProto.FromString(path.read_bytes())
+    except NetworkError:
+        raise
     except OSError as error:
         raise NetworkError(
             f"The ONNX file {path} cannot be read ({error.strerror or error}). Expected onnx:FILE, the path of a file."
@@ -131,7 +133,8 @@ def _refuse_hidden_files(graph: Any, path: Path) -> None:
 def _weight(onnx: Any, tensor: Any, path: Path) -> Tensor:
     """Return an initializer, from the file itself or from another one in its folder."""
     if tensor.data_type not in DTYPES:
-        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        kinds = onnx.TensorProto.DataType
+        kind = kinds.Name(tensor.data_type) if tensor.data_type in kinds.values() else tensor.data_type
         raise NetworkError(
             f"The weight {tensor.name!r} of {path} has the type {kind}. Expected floating-point numbers, integers of "
             "at most 64 bits or truth values; export the network in float32."

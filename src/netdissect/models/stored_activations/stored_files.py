@@ -137,7 +137,7 @@ def _text(path: Path, expected: str) -> str:
         size = path.stat().st_size
         if size > LARGEST_TEXT:
             raise NetworkError(f"{path} has {size:,} bytes. Expected {expected}, of at most {LARGEST_TEXT:,}.")
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # of some editors it begins with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise NetworkError(f"{path} cannot be read ({reason}). Expected {expected}.") from error
@@ -156,12 +156,14 @@ def _arrays(folder: Path) -> list[StoredLayer]:
 def _mapped(path: Path) -> npt.NDArray[Any]:
     try:
         check_regular(path)
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise NetworkError(
             f"{path} cannot be used ({error}). Expected a whole array of numbers, as numpy.save writes it; objects are "
             "not unpickled."
         ) from error
+    if not isinstance(array, np.ndarray):
+        raise NetworkError(f"{path} is an archive of several arrays. Expected one array, as numpy.save writes it.")
     if array.dtype not in FLOATS or array.ndim not in (2, 3, 4) or 0 in array.shape:
         raise NetworkError(
             f"{path} is {array.dtype} {array.shape}. Expected floating-point activations (images, channels, height, "
