@@ -4,16 +4,21 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
 from numba.core.registry import CPUDispatcher
+from numpy.testing import assert_allclose
 from polars.testing import assert_frame_equal
 from torch import nn
 
+import drawn_codes
 import guarded
 import oracle
 import strategies
@@ -24,7 +29,11 @@ from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
 from netdissect.dissect.compose import permuted_rows
+from netdissect.evaluation.dictionaries.logistic_probes import UnitProbes
+from netdissect.evaluation.dictionaries.probe_scores import heldout_scores
+from netdissect.experiments.concept_vectors.cell_masks import best_thresholds
 from netdissect.models import Network, Preprocessing
+from netdissect.models.dictionaries.sparse_dictionary import DictionaryWeights, SparseDictionary
 from netdissect.plots import outlines
 from netdissect.result import Result
 from netdissect.scoring.formulas import FormulaResult, FormulaSearch, SearchOptions
@@ -36,7 +45,8 @@ from networks import COVERAGE, SIDE, build, images
 # Everything that can be asked for, little of each.
 ASKED = (
     StatisticsConfig(bootstrap=4, holdout=0.5, sensitivity=(0.2,), permutations=2, extra_metrics=True, moments=True),
-    StatisticsConfig(bootstrap=3, holdout=0.3, permutations=2, null="locations"),
+    StatisticsConfig(bootstrap=3, holdout=0.3, permutations=2, null="locations", iqr=True),
+    StatisticsConfig(bootstrap=0, permutations=0),
 )
 EMPTY = oracle.OracleImage((np.zeros((12, 12), np.int64),), (), Size(12, 12))
 
@@ -46,6 +56,14 @@ def one_unit() -> Network:
     module = nn.Sequential(nn.Conv2d(3, 1, 3), nn.AdaptiveAvgPool2d(1))
     half = (127.5 / 255,) * 3
     return Network("one", module, Preprocessing(Size(SIDE, SIDE), half, (128 / 255,) * 3))
+
+
+def latents() -> Network:
+    """A network with a layer of which only the active cells are kept; some units are active in few of them."""
+    plain, drawn = build(), torch.Generator().manual_seed(0)
+    matrix = torch.randn(12, 4, generator=drawn)
+    weights = DictionaryWeights(matrix, torch.zeros(12), matrix, torch.zeros(4))
+    return replace(plain, bases={"wide_relu@sae": SparseDictionary("wide_relu", weights, k=2)})
 
 
 def labels_of(case: str) -> list[oracle.OracleImage]:
@@ -93,14 +111,16 @@ def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("pnas2020", build(), ("wide_relu", "fc"), ASKED[1]),
         ("original", one_unit(), ("0", "1"), ASKED[0]),
         ("lite", one_unit(), ("0", "1"), ASKED[1]),
+        ("pnas2020", latents(), ("wide_relu@sae",), ASKED[2]),
     ]
     # No room to spare: bounds of the largest values rise on tiny data, too.
     monkeypatch.setattr(topk, "buffer_capacity", lambda keep, total: min(total, keep + 3))
     compiled = [dissected(root, *job) for job in jobs]
-    drawn, found = outlines_of_masks(), formulas_of_masks()
+    drawn, found, probed = outlines_of_masks(), formulas_of_masks(), probes_of_cells()
     names, calls = guarded.guard_all(monkeypatch)
     assert outlines_of_masks() == drawn
     assert formulas_of_masks() == found
+    assert_allclose(probes_of_cells(), probed, rtol=1e-12)
     for job, expected in zip(jobs, compiled, strict=True):
         assert_same_tables(dissected(root, *job), expected)
     if case == CASES[0]:
@@ -158,6 +178,15 @@ def formulas_of_masks() -> list[FormulaResult]:
     assert counts.tolist() == [[1, 0, 0], [1, 1, 1]]
     restrictions: tuple[Restriction, ...] = ("none", "annotated")
     return [FormulaSearch(table, SearchOptions(4, restriction=name)).find(active) for name in restrictions]
+
+
+def probes_of_cells() -> npt.NDArray[np.float64]:
+    """Probe drawn codes for concepts, score the probes, and threshold a unit; one concept never occurs."""
+    labels = drawn_codes.drawn_concepts()
+    codes = drawn_codes.drawn_codes(labels, True)
+    probes = UnitProbes.of(codes, labels).best()
+    scores, swept = heldout_scores(codes, labels, probes, 0, 2), best_thresholds(codes.toarray()[:, 0], labels)
+    return np.stack([probes.loss, scores.average_precision, scores.loss, swept.threshold, swept.iou])
 
 
 def assert_same_tables(found: Result, expected: Result) -> None:

@@ -160,7 +160,7 @@ def test_a_dissection_by_keywords_is_that_of_the_objects(root: Path) -> None:
     ("options", "message"),
     [
         ({"max_image": 3}, r"^netdissect\.dissect\(\) has no option 'max_image'\. Did you mean max_images=\.\.\.\? "
-         r"Known: layers, preprocessing, config, execution, out, progress, protocol, .*, checkpoint_seconds\.$"),
+         r"Known: layers, preprocessing, config, execution, out, progress, basis, .*, checkpoint_seconds\.$"),
         ({"layer": "conv4"}, r"has no option 'layer'\. Did you mean layers="),
         ({"quantiles": 0.1}, r"has no option 'quantiles'\. Did you mean quantile="),
         ({"threads": 2}, r"has no option 'threads'.*call torch\.set_num_threads"),
@@ -210,7 +210,7 @@ def test_wrong_objects_and_layers_are_errors_of_their_own(root: Path) -> None:
     ("make", "message"),
     [
         (lambda: DissectConfig(layer="a"),
-         r"^DissectConfig has no field 'layer'\. Did you mean layers=\.\.\.\? Known: layers, protocol, .*, assumed\.$"),
+         r"^DissectConfig has no field 'layer'\. Did you mean layers=\.\.\.\? Known: layers, bases, .*, assumed\.$"),
         (lambda: DissectConfig(layers="a", permutations=3),
          r"no field 'permutations'\. Did you mean statistics=StatisticsConfig\(permutations=\.\.\.\)\?"),
         (lambda: DissectConfig(layers="a", quantile=3), r"Did you mean protocol=Protocol\(quantiles=\.\.\.\)\?"),

@@ -34,6 +34,7 @@ from netdissect.dissect.distributed.shard_result import ShardResult
 from netdissect.dissect.distributed.shards import Shard, dissect_shard
 from netdissect.errors import ConceptsError, NetdissectError
 from netdissect.experiments.result_files import load_experiment_result
+from netdissect.models.stored_activations.stored_files import read_folder
 from netdissect.plots.example_images import read_image
 from netdissect.result.files import corrupted_files, layer_folder, load_result, repair_file
 from networks import COVERAGE, SIDE, build, images
@@ -311,6 +312,16 @@ def table_of_an_outcome(world: Path, name: str) -> None:
     load_experiment_result(out)
 
 
+def file_of_shards(world: Path, name: str) -> None:
+    folder = linked(world / "activations")
+    metadata = {"layers": [0], "content_tokens_per_example": 1, "cls_token": False, "d_model": 1, "n_examples": 1}
+    (folder / "metadata.json").write_text(json.dumps(metadata | {"dtype": "float32", "protocol": "2.1"}))
+    if "\ud800" in name:
+        pytest.skip("no JSON holds this name")
+    (folder / "shards.json").write_text(json.dumps([{"name": name, "n_examples": 1}]))
+    read_folder(folder)
+
+
 MANIFESTS: dict[str, list[Callable[[Path, str], None]]] = {
     "concepts/broden_files.py": [image_of_index, map_of_index],
     "concepts/dataset.py": [category_of_data],
@@ -332,6 +343,7 @@ MANIFESTS: dict[str, list[Callable[[Path, str], None]]] = {
     "dissect/distributed/shard_result.py": [file_to_open, file_to_merge],
     "plots/example_images.py": [image_of_a_table],
     "experiments/result_files.py": [table_of_an_outcome],
+    "models/stored_activations/stored_files.py": [file_of_shards],
 }
 
 
@@ -380,6 +392,11 @@ NAMELESS = {
     "concepts/machine_masks.py": "labels of a segmenter and their IoU",
     "segmenters/label_tables.py": "names and categories of labels",
     "result/segmentation/composed_segmentation.py": "our own summary; its files have fixed names",
+    "models/dictionaries/tensor_bytes.py": "the header of tensors that were just serialized",
+    "models/dictionaries/foreign_dictionaries.py": "sizes and settings of an encoder",
+    "training/sparse_autoencoders/train_sae.py": "numbers of a training",
+    "training/sparse_autoencoders/layer_cells.py": "a number of images",
+    "experiments/interventions/intervention_files.py": "areas, units and names that are only shown",
 }
 PARSERS = re.compile(
     r"json\.loads?|\w+\.model_validate_json|csv\.\w*[rR]eader|zipfile\.ZipFile|read_(json|any_json|table|csv_rows)|fromstring"

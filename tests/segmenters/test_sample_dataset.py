@@ -224,7 +224,7 @@ def test_a_layer_whose_cells_are_elsewhere_on_the_output_is_refused(samples: Pat
 def test_other_backends_leave_a_generator_to_pytorch_and_say_so(
     samples: Path, result: netdissect.Result, backend: BackendName
 ) -> None:
-    with pytest.warns(UserWarning, match=rf"backend {backend}: .* runs networks that take images, and the generator"):
+    with pytest.warns(UserWarning, match=rf"backend {backend}: .* take images, and '[^']*' takes latents"):
         other = netdissect.dissect(
             tiny_generator(), samples, layers="layer1", quantile=0.01, bootstrap=0, permutations=0, progress=False,
             backend=backend,

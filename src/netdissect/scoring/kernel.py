@@ -154,14 +154,14 @@ def _count_units(
     """
     thresholds, mask_pixels, label_pixels = counting.thresholds, scratch.mask_pixels, scratch.label_pixels
     used, next_map, (listed, most_runs, _) = tables.used, tables.next_map, scratch.runs.shape
-    by_blocks = len(blocks.starts) > 0 and listed == 0
+    by_blocks, last = len(blocks.starts) > 0 and listed == 0, len(thresholds) - 1
     for unit in range(next_map[1], len(cells)):
         mask_pixels[:, unit] = 0
         if any_above(cells[unit], thresholds[0, unit]):
             if used[2] + listed > len(tables.run_masks) or used[3] + listed * most_runs > len(tables.runs):
                 next_map[1] = unit
                 return False
-            if by_blocks and thresholds[-1, unit] == 0 and _least_active(cells[unit]) > blocks.least[0]:
+            if by_blocks and thresholds[last, unit] == 0 and _least_active(cells[unit]) > blocks.least[0]:
                 num_met = _count_blocks(cells[unit], blocks, scratch, mask_pixels[:, unit])
             else:
                 num_met = count_unit(

@@ -60,7 +60,7 @@ def information_quality(hits: Ints, active: Ints, concept: Ints, pixels: Ints) -
     Returns
     -------
     float64
-        0 where the joint entropy is 0.
+        0 where the joint entropy is 0, or there are no pixels.
 
     Examples
     --------
@@ -69,9 +69,10 @@ def information_quality(hits: Ints, active: Ints, concept: Ints, pixels: Ints) -
     [1.0, 0.0]
     """
     hits, active, concept, pixels = np.broadcast_arrays(hits, active, concept, pixels)
-    joint = np.stack([hits, active - hits, concept - hits, pixels - active - concept + hits]) / pixels
-    rows = np.stack([active, active, pixels - active, pixels - active]) / pixels
-    columns = np.stack([concept, pixels - concept, concept, pixels - concept]) / pixels
+    total = np.maximum(pixels, 1)  # a category may be annotated in no image
+    joint = np.stack([hits, active - hits, concept - hits, pixels - active - concept + hits]) / total
+    rows = np.stack([active, active, pixels - active, pixels - active]) / total
+    columns = np.stack([concept, pixels - concept, concept, pixels - concept]) / total
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(joint > 0, np.log(joint), 0.0)
         mutual = np.where(joint > 0, joint * (logs - np.log(rows) - np.log(columns)), 0.0).sum(axis=0)
