@@ -46,6 +46,16 @@ def test_pages_mark_a_virtual_layer_and_say_what_its_units_are(virtual: Result, 
     assert [each.basis_of for each in layers] == ["block.1", None]
 
 
+def test_what_the_bases_of_a_layer_are_is_said_once(virtual: Result, tmp_path: Path) -> None:
+    first = virtual.layers[VIRTUAL]
+    other = replace(first, info=first.info.model_copy(update={"name": "block.1@pca"}))
+    info = virtual.info.model_copy(update={"layers": (*virtual.info.layers, other.info)})
+    report(replace(virtual, info=info, layers={**virtual.layers, "block.1@pca": other}), tmp_path, unit_pages=1)
+    overview = (tmp_path / "index.html").read_text()
+    assert f"<code>{VIRTUAL}</code>, <code>block.1@pca</code>: {basis_note('block.1')}" in overview
+    assert overview.count("Virtual layer:") == 1
+
+
 def test_concepts_are_compared_by_units_of_the_network_unless_a_layer_is_named(virtual: Result) -> None:
     layer = virtual.layers[VIRTUAL]
     better = replace(layer, lazy_scores=layer.lazy_scores.with_columns(iou=pl.lit(1.0)))
