@@ -45,7 +45,7 @@ NETWORK_OPTIONS = {
 }  # fmt: skip
 TAKE_NETWORKS = {
     "rotate", "layer-profile", "compare", "training-dynamics", "linear-probe", "attribution", "ablate", "formulas",
-    "labelers", "causes", "concept-vectors",
+    "labelers", "causes", "concept-vectors", "bases",
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 from . import result_files as result_files
 from .functions import ablate as ablate
 from .functions import attribution as attribution
+from .functions import bases as bases
 from .functions import batchnorm as batchnorm
 from .functions import causes as causes
 from .functions import compare as compare

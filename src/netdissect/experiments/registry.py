@@ -69,6 +69,7 @@ REGISTRY: dict[str, Entry] = {
     "concept-vectors": Entry(
         "concept_vectors.experiment:CONCEPT_VECTORS", "Ask whether a concept lies in one unit or in several, by layer."
     ),
+    "bases": Entry("bases.experiment:BASES_OF_LAYERS", "Compare the units of layers with other bases of them."),
     "ablate": Entry("ablate.experiment:ABLATE", "Ablate units alone and in sets, and measure the loss of accuracy."),
     "causes": Entry("causes.experiment:CAUSES", "Ask whether units of a generator that match a concept also cause it."),
 }

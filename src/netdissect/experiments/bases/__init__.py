@@ -1,0 +1,1 @@
+"""Compare the units of layers with other bases of them."""
