@@ -10,6 +10,7 @@ from PIL import Image
 import networks
 from netdissect.dissect.work_dir import work_dir
 from netdissect.errors import ActivationError, ConfigError, ResultError
+from netdissect.models import load_network
 from netdissect.models.dictionaries.dictionary_files import read_dictionary, read_facts
 from netdissect.training import SaeConfig, train_sae
 from netdissect.training.sparse_autoencoders import layer_cells
@@ -165,6 +166,13 @@ def test_options_that_cannot_be_are_refused_before_anything_is_computed(images, 
     with pytest.raises(ConfigError, match=r"'wide\*' names 2 layers"):
         train_sae(networks.build(), "wide*", images, out, SaeConfig(**SMALL))
     assert not [*tmp_path.iterdir()]
+
+
+def test_stored_activations_take_no_images_to_train_on(images, tmp_path):
+    (tmp_path / "images.txt").write_text("a.jpg\n")
+    np.save(tmp_path / "one.npy", np.zeros((1, 2), np.float32))
+    with pytest.raises(ConfigError, match="are stored activations, which take no images"):
+        train_sae(load_network(f"activations:{tmp_path}"), "one", images, tmp_path / "f.safetensors")
 
 
 def test_a_layer_without_variance_or_with_nan_is_refused(images, tmp_path):

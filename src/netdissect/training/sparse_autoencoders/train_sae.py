@@ -139,8 +139,9 @@ class _Job:
     @classmethod
     def of(cls, network: Network, layer: str, images: ConceptData | str | Path, out: Path, config: SaeConfig) -> "_Job":
         check_writable(out)
-        if network.draws:
-            raise ConfigError(f"{network.name!r} is a generator, which takes no images. Expected another network.")
+        if not network.takes_images:
+            kind = "is a generator, which takes" if network.draws else "are stored activations, which take"
+            raise ConfigError(f"{network.name!r} {kind} no images. Expected another network.")
         if config.k > config.latents:
             raise ConfigError(f"k = {config.k} of {config.latents} latents cannot be active. Expected k below that.")
         found = resolve_layers(network, [layer], config.assumed)
