@@ -21,6 +21,7 @@ import typer
 
 import netdissect
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
+from netdissect.experiments.bases.basis_tables import side_of
 from netdissect.experiments.bases.experiment import BASES, BasesConfig, compare_bases
 from netdissect.experiments.counts import OVER_IMAGES
 
@@ -33,8 +34,8 @@ def with_interval(row: Mapping[str, Any], name: str) -> str:
 
 
 def difference(over_images: pl.DataFrame, layer: str, basis: str) -> str:
-    """Return unique detectors of a basis less those of the units of its layer, with the interval over images."""
-    found = over_images.filter(before=f"{layer}@neurons", after=f"{layer}@{basis}").rows(named=True)
+    """Return unique detectors of a basis less those of the units of its layer, with the interval; rotations: mean."""
+    found = over_images.filter(before=f"{layer}@neurons", after=f"{layer}@{side_of(basis)}").rows(named=True)
     return "".join(f"{row['mean']:+.0f} ({row['ci_low']:+.0f} to {row['ci_high']:+.0f})" for row in found)
 
 

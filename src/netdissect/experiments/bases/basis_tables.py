@@ -189,11 +189,16 @@ def precision_difference(scores: pl.DataFrame, before: Sequence[str], after: Seq
     return mean_interval(change) if change else None
 
 
+def side_of(basis: str) -> str:
+    """Return what a basis is compared as: by its own name, or with all rotations together."""
+    return ROTATIONS if basis.startswith("rotation-") else basis
+
+
 def _sides(bases: Sequence[str]) -> dict[str, list[str]]:
     """Return what is compared: each basis, and all rotations together."""
     found = dict[str, list[str]]()
     for basis in bases:
-        found.setdefault(ROTATIONS if basis.startswith("rotation-") else basis, []).append(basis)
+        found.setdefault(side_of(basis), []).append(basis)
     return found
 
 
