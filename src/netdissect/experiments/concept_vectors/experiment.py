@@ -195,7 +195,7 @@ def run_synthetic(workspace: Workspace) -> ExperimentResult:
 def requirements(job: ReproduceJob) -> ScheduledExperiment:
     """Read the cells of the last convolution of the first network."""
     config = ConceptVectorsConfig(dissect=job.config.dissect_config([job.layer]))
-    cost = Cost("vectors of all concepts of one layer", 0, job.forward_seconds(job.first))
+    cost = Cost("vectors of all concepts of one layer", 0, len(job.data) * job.forward_seconds(job.first))
     return ScheduledExperiment(
         (cost,),
         lambda: concept_vectors(
