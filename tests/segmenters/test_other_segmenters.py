@@ -89,7 +89,13 @@ def test_what_a_factory_returns_is_checked(tmp_path: Path, monkeypatch: pytest.M
         segmenter.segment(IMAGES)
 
 
-@pytest.mark.parametrize("labels", ["()", "None", "['a', 'a']", "[('a', 'b', 'c')]"])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "()", "None", "['a', 'a']", "[('a', 'b', 'c')]", "3", "'car'", "{1: 'car'}", "[1, 2]", "['_']",
+        "[('a', 'Big Parts')]", "np.array(['a', 'b'])",
+    ],
+)  # fmt: skip
 def test_a_factory_without_names_of_labels_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels) -> None:
     with pytest.raises(SegmenterError, match=r"Expected names of its labels"):
         load_segmenter(f"python:{factory(tmp_path, monkeypatch, labels=labels)}:Unnamed")

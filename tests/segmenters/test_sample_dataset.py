@@ -14,7 +14,7 @@ import netdissect
 from netdissect.cli.app import app
 from netdissect.concepts import ConceptData
 from netdissect.config import BackendName, DissectConfig, Execution, StatisticsConfig
-from netdissect.errors import ConceptsError, ConfigError, LayerError
+from netdissect.errors import ConceptsError, ConfigError, LayerError, SegmenterError
 from netdissect.models import Generator
 from netdissect.segmenters import load_segmenter
 from netdissect.segmenters.sample_cost import estimate_on_samples
@@ -194,6 +194,28 @@ def test_the_command_draws_labels_and_dissects_samples(tmp_path: Path) -> None:
     again = netdissect.load_result(tmp_path / "again")
     assert again.layer("layer1").scores.equals(run.layer("layer1").scores)
     assert again.info.config == run.info.config
+
+
+def test_what_is_said_about_a_segmenter_is_said_to_each_command(tmp_path: Path) -> None:
+    module = tiny_generator().module
+    assert isinstance(module, SceneGenerator)
+    path = save_generator(module, tmp_path / "scenes.safetensors")
+    (tmp_path / "words.txt").write_text("vehicle\n")
+    said = ["--segmenter", PAINT, "--words", str(tmp_path / "words.txt")]
+
+    def typed(*words: str) -> int:
+        return CliRunner().invoke(app, [*words], catch_exceptions=False).exit_code
+
+    run = ["run", str(path), "--layer", "layer1", "--out", str(tmp_path / "run"), "--bootstrap", "0", *said]
+    assert typed(*run, "--permutations", "0", "--samples", "8") == 0
+    data = ConceptData.open(tmp_path / "run" / "samples")
+    assert [concept.name for concept in data.concepts if concept.category == "object"] == ["vehicle"]
+    intervene = ["intervene", str(tmp_path / "run"), "--concept", "vehicle", "--units", "top:1", "--random-sets", "1"]
+    assert typed(*intervene, *said) == 0
+    with pytest.raises(SegmenterError, match=r"labels or words have changed. .* with the --labels, --words"):
+        typed(*intervene, "--trust-network")
+    with pytest.raises(ConfigError, match=r"--words was given without --segmenter SPEC"):
+        typed(*intervene, *said[2:])
 
 
 def test_samples_without_a_segmenter_and_of_a_classifier_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 import netdissect
 from netdissect.cli.console import console, progress_bars
+from netdissect.cli.generators.segmenter_options import LabelsOption, MinScoreOption, WordsOption
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Resize, Split
 from netdissect.counted import counted
 from netdissect.report.text_table import Column, TextTable
@@ -262,20 +263,9 @@ def segment(
         ),
     ],
     out: OutOption,
-    labels: Annotated[
-        Path | None,
-        typer.Option("--labels", help="Names of its classes: one a line, or CSV with name, value and category."),
-    ] = None,
-    words: Annotated[
-        Path | None,
-        typer.Option("--words", help="Words that a text-prompted model searches for; of another one, labels to keep."),
-    ] = None,
-    min_score: Annotated[
-        float | None,
-        typer.Option(
-            "--min-score", min=0, max=1, help="Pixels of a lower score are unlabeled. Default: 0; text-prompted: 0.5."
-        ),
-    ] = None,
+    labels: LabelsOption = None,
+    words: WordsOption = None,
+    min_score: MinScoreOption = None,
     quadrants: Annotated[
         bool, typer.Option("--quadrants", help="Label the halves of each connected component of an object as parts.")
     ] = False,

@@ -15,6 +15,13 @@ from rich import filesize
 
 import netdissect
 from netdissect.cli.console import console, progress_bars
+from netdissect.cli.generators.segmenter_options import (
+    LabelsOption,
+    MinScoreOption,
+    TypedSegmenter,
+    WordsOption,
+    typed_segmenter,
+)
 from netdissect.cli.networks import TrustOption
 from netdissect.cli.process_tuning import freeze_gc
 from netdissect.cli_options import Typed, with_options
@@ -68,16 +75,20 @@ def run(
     ray: RayOption = None,
     samples: SamplesOption = None,
     segmenter: SegmenterOption = None,
+    labels: LabelsOption = None,
+    words: WordsOption = None,
+    min_score: MinScoreOption = None,
 ) -> None:
     """Dissect layers of a network on a data set: label their units and count the detectors."""
     one = _one_shard(shard, ray)
+    named = typed_segmenter(segmenter, labels, words, min_score)
     _check_samples(samples, segmenter)
     if samples is not None:
         typed = _with_samples(typed, out)
     request = _request(typed, config, trust_network=trust_network)
     network = _load(request)
-    if samples is not None:
-        _write_samples(network, request, samples, str(segmenter))
+    if samples is not None and named is not None:
+        _write_samples(network, request, samples, named)
     options: dict[str, Any] = {"out": out, "execution": request.execution}
     if one is not None:
         _dissect_shard(one, network, request, options)
@@ -104,17 +115,21 @@ def estimate(
     sample: Annotated[int, typer.Option("--sample", min=1, help="Images that are dissected and timed.")] = 64,
     samples: SamplesOption = None,
     segmenter: SegmenterOption = None,
+    labels: LabelsOption = None,
+    words: WordsOption = None,
+    min_score: MinScoreOption = None,
 ) -> None:
     """Predict passes, time, memory and disk of the run with the same options, from a few of its images."""
     from netdissect.dissect.choices.backend_choice import backend_text  # loads torch
 
     one = _one_shard(shard, ray)
+    named = typed_segmenter(segmenter, labels, words, min_score)
     _check_samples(samples, segmenter)
     if samples is not None:
         typed = _with_samples(typed, out or Path())
     logging.getLogger("netdissect").setLevel(logging.WARNING)  # hides the logs of the small dissections
     request = _request(typed, config, trust_network=trust_network)
-    cost = _cost(request, sample, samples, str(segmenter))
+    cost = _cost(request, sample, samples, named)
     stages = ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in cost.seconds.items())
     screen, shares, cached = console(), [], []
     backend = backend_text(cost.backend, request.config.precision, cost.backend_check)
@@ -141,19 +156,18 @@ def estimate(
         screen.print(line, highlight=False, soft_wrap=True)
 
 
-def _cost(request: RunRequest, sample: int, samples: int | None, segmenter: str) -> "netdissect.CostEstimate":
+def _cost(
+    request: RunRequest, sample: int, samples: int | None, named: TypedSegmenter | None
+) -> "netdissect.CostEstimate":
     network = _load(request)
-    if samples is None:
+    if samples is None or named is None:
         return netdissect.estimate(
             network, str(request.concepts), config=request.config, execution=request.execution, sample=sample
         )
-    from netdissect.segmenters import load_segmenter
     from netdissect.segmenters.sample_cost import estimate_on_samples
 
     options = _sample_options(request, samples)
-    return estimate_on_samples(
-        _generator(network), load_segmenter(segmenter), options, request.config, request.execution, sample
-    )
+    return estimate_on_samples(_generator(network), named.load(), options, request.config, request.execution, sample)
 
 
 def _one_shard(shard: str | None, ray: str | None) -> "netdissect.Shard | None":
@@ -180,14 +194,13 @@ def _with_samples(typed: Typed[RunRequest], out: Path) -> Typed[RunRequest]:
     return replace(typed, given={"concepts": str(out / "samples"), **typed.given})
 
 
-def _write_samples(network: "netdissect.Network", request: RunRequest, samples: int, segmenter: str) -> None:
+def _write_samples(network: "netdissect.Network", request: RunRequest, samples: int, named: TypedSegmenter) -> None:
     """Draw the samples of a generator and label them, unless the data set is there already."""
-    from netdissect.segmenters import load_segmenter
     from netdissect.segmenters.sample_dataset import segment_samples
 
     generator, options = _generator(network), _sample_options(request, samples)
     with progress_bars() as progress:
-        segment_samples(generator, load_segmenter(segmenter), str(request.concepts), options, progress=progress)
+        segment_samples(generator, named.load(), str(request.concepts), options, progress=progress)
 
 
 def _generator(network: "netdissect.Network") -> "Generator":

@@ -193,14 +193,9 @@ def _agreement(
         miou=float(np.mean([row.iou for row in rows])),
         miou_ci_low=low,
         miou_ci_high=high,
-        only_machine=tuple(sorted({dominant_name(label) for label in unmatched})),
+        only_machine=tuple(sorted({label.concept for label in unmatched})),
         only_human=tuple(c.name for c in data.concepts if c not in labels and c.category not in COMPUTED),
     )
-
-
-def dominant_name(label: SegmentLabel) -> str:
-    """Return the name that a label has in a data set."""
-    return split_names(label.name, label.category)[0]
 
 
 def _of_concept(counts: MaskPixels, index: int) -> MaskPixels:
@@ -212,7 +207,7 @@ def _row(label: SegmentLabel, samples: Floats, counts: MaskPixels) -> ConceptAgr
     labeled = int(counts.machine_labeled.sum()) + human - both
     low, high = percentile_interval(samples[~np.isnan(samples)])
     return ConceptAgreement(
-        concept=dominant_name(label),
+        concept=label.concept,
         category=label.category,
         images=int(((counts.machine + counts.human) > 0).sum()),
         intersection=both,

@@ -38,6 +38,6 @@ def load_recorded(masks: MachineMasks | None, origin: str, *, trust: bool = Fals
         raise SegmenterError(
             f"the segmenter {masks.segmenter} has the digest {segmenter.digest[:12]}, but that of {origin} had "
             f"{masks.segmenter_digest[:12]}: its weights, labels or words have changed. Restore it, or name the one "
-            "whose areas are measured: --segmenter SPEC."
+            "whose areas are measured: --segmenter SPEC, with the --labels, --words and --min-score that it had."
         )
     return segmenter

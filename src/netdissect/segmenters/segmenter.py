@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.concepts import Size
+from netdissect.concepts.build.synonyms import split_names
 from netdissect.errors import SegmenterError, ShapeError
 
 if TYPE_CHECKING:
@@ -54,6 +55,15 @@ class SegmentLabel(NamedTuple):
 
     name: str
     category: str = "object"
+
+    @property
+    def concept(self) -> str:
+        """Its name in a data set.
+
+        >>> SegmentLabel("Upper_clothes; top").concept, SegmentLabel("black", "color").concept
+        ('upper clothes', 'black-c')
+        """
+        return (*split_names(self.name, self.category), self.name)[0]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Causes: planted units and a decoy have a known answer, and a table decides in each direction."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +11,7 @@ from scipy import stats
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
 from netdissect.experiments.causes.experiment import CausesConfig, causes, conclude
 from netdissect.experiments.causes.rank_correlation import correlation_rows
-from netdissect.segmenters import load_segmenter
+from netdissect.segmenters import SegmentLabel, load_segmenter
 from netdissect.training import PaintSegmenter
 from scene_generators import PAINT, TINY, tiny_generator
 
@@ -53,7 +55,9 @@ def found(tmp_path_factory):
         layers=("layer1", "layer2"), protocol=Protocol(quantiles=(0.01,)), statistics=statistics, force=True
     )
     config = CausesConfig(dissect=dissect, samples=SAMPLES, ablated_samples=SAMPLES)
-    return causes(tiny_generator(), load_segmenter(PAINT), config, out=tmp_path_factory.mktemp("causes"))
+    paint = load_segmenter(PAINT)  # a data set spells names in its own way
+    paint = replace(paint, labels=tuple(SegmentLabel(label.name.upper()) for label in paint.labels))
+    return causes(tiny_generator(), paint, config, out=tmp_path_factory.mktemp("causes"))
 
 
 def test_planted_units_cause_what_they_match_and_the_decoy_only_matches(found):

@@ -8,7 +8,7 @@ import torch
 
 import netdissect
 from netdissect.errors import SegmenterError
-from netdissect.experiments.interventions.ace import Training
+from netdissect.experiments.interventions.ace import Training, optimize_strengths
 from netdissect.experiments.interventions.ace_cells import Cells, CellSearch
 from netdissect.experiments.interventions.areas import AreaMeter
 from netdissect.experiments.interventions.intervene import intervene
@@ -117,6 +117,13 @@ def test_an_interrupted_optimization_goes_on_where_it_was(run: Path, monkeypatch
     whole = intervene(run, config, segmenter=PAINT, progress=False)
     assert resumed.strengths.equals(whole.strengths)
     assert resumed.table.equals(whole.table)
+
+
+def test_strengths_may_begin_without_a_unit_that_overlaps() -> None:
+    few = SETTINGS.model_copy(update={"epochs": 3, "learning_rate": 0.2})
+    found = optimize_strengths(meter(), 2, np.zeros(10), few, 0)
+    assert found.strengths.argmax() == TINY.planted_units["vehicle"]
+    assert np.isfinite(found.strengths).all()
 
 
 def test_a_segmenter_without_gradients_is_refused(run: Path) -> None:

@@ -1,6 +1,7 @@
 """Interventions recover planted causes, and find no effect of a unit that only correlates."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from netdissect.experiments.interventions.intervention_files import read_interve
 from netdissect.experiments.interventions.unit_choice import control_sets
 from netdissect.models import as_network
 from netdissect.models.surgery.layer_edits import with_units
-from netdissect.segmenters import load_segmenter
+from netdissect.segmenters import SegmentLabel, load_segmenter
 from netdissect.training import PaintSegmenter
 from netdissect.training.generators.scene_generator import SceneGenerator
 from scene_generators import PAINT, TINY, tiny_generator
@@ -119,13 +120,23 @@ def test_inserted_units_get_the_published_quantile_of_their_activations(run: Pat
 
 
 def test_colors_are_concepts_whose_area_is_measured(run: Path) -> None:
-    found = done(run, concept="green", units=str(TINY.planted_units["vegetation"]))
+    found = done(run, concept="green-c", units=str(TINY.planted_units["vegetation"]))
     samples = torch.tensor([[0, index] for index in range(COUNT)])
     green = name_colors(tiny_generator().images(samples).numpy()) == 1 + COLOR_NAMES.index("green")
     row = found.table.row(0, named=True)
-    assert (row["concept"], row["category"]) == ("green", "color")
+    assert (row["concept"], row["category"]) == ("green-c", "color")
     assert row["before"] == pytest.approx(green.mean(), abs=1e-12)
     assert row["ci_high"] < 0
+    best = done(run, concept="green-c", units="top:1", samples=8)
+    assert set(best.units[0]) <= {TINY.planted_units["vegetation"], TINY.decoy}
+
+
+def test_labels_are_named_as_in_the_data_set(run: Path) -> None:
+    paint = load_segmenter(PAINT)
+    spelled = replace(paint, labels=tuple(SegmentLabel(f"{label.name.title()}_;thing") for label in paint.labels))
+    config = InterveneConfig(concept="vehicle", units="top:1", samples=8, random_sets=1)
+    found = intervene(run, config, segmenter=spelled, progress=False)
+    assert found.table.equals(intervene(run, config, segmenter=PAINT, progress=False).table)
 
 
 def test_random_and_matched_sets_are_other_units_of_equal_size() -> None:
@@ -134,6 +145,8 @@ def test_random_and_matched_sets_are_other_units_of_equal_size() -> None:
     assert sets.matched == ((0, 3),)
     assert len(sets.random) == 4
     assert all(len(set(units)) == 2 and not {1, 4} & {*units} for units in sets.random)
+    with pytest.raises(ConfigError, match=r"1 of 1 units are changed, so that there are too few others"):
+        control_sets([(0,)], np.ones(1), 1, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +162,12 @@ def test_random_and_matched_sets_are_other_units_of_equal_size() -> None:
         ({"concept": "vehicle", "units": "1", "layer": "layer2"}, r"layer2"),
         ({"concept": "vehicle", "units": "1", "insert_quantile": 0.1}, r"units are ablated. Expected --how insert"),
         ({"concept": "vehicle", "units": "ace"}, r"the units of an intervention are 'ace'. Expected top:N .* ace:N"),
+        ({"concept": "vehicle", "units": "ace:6"}, r"6 of 10 units are changed, .* too few others"),
+        ({"concept": "vehicle", "units": "ace:0"}, r"the units of an intervention are 'ace:0'. Expected top:N"),
+        ({"concept": "vehicle", "units": "top:0"}, r"the units of an intervention are 'top:0'. Expected top:N"),
+        ({"concept": "vehicle", "units": ""}, r"the units of an intervention are ''. Expected top:N"),
+        ({"concept": "green"}, r"has no label 'green'. Did you mean green-c"),
+        ({"concept": "vehicle", "map_samples": 1}, r"expected 0, or at least 2 samples"),
     ],
 )
 def test_what_cannot_be_done_is_refused(run: Path, fields: dict[str, object], message: str) -> None:

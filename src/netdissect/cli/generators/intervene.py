@@ -9,6 +9,7 @@ import typer
 
 import netdissect
 from netdissect.cli.console import console, progress_bars
+from netdissect.cli.generators.segmenter_options import LabelsOption, MinScoreOption, WordsOption, typed_segmenter
 from netdissect.cli.networks import TrustOption, load_named
 from netdissect.cli_options import Typed, with_options
 from netdissect.experiments.interventions.intervene_config import InterveneConfig
@@ -37,6 +38,9 @@ def intervene(
     segmenter: Annotated[
         str | None, typer.Option("--segmenter", metavar="SPEC", help="Default: the one that labeled the samples.")
     ] = None,
+    labels: LabelsOption = None,
+    words: WordsOption = None,
+    min_score: MinScoreOption = None,
     data_root: Annotated[Path | None, typer.Option("--data-root", help="The samples' folder, if it was moved.")] = None,
     trust_network: TrustOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -45,12 +49,13 @@ def intervene(
     from netdissect.experiments.interventions.intervene import intervene as intervene_in
     from netdissect.models import Generator
 
-    config, result = typed.model(), netdissect.load_result(run)
+    config, named = typed.model(), typed_segmenter(segmenter, labels, words, min_score)
+    result = netdissect.load_result(run)
     given = load_named(network, result.info)
     with progress_bars() as progress:
         found = intervene_in(
-            result, config, generator=given if isinstance(given, Generator) else None, segmenter=segmenter,
-            data=data_root, trust_network=trust_network, progress=progress,
+            result, config, generator=given if isinstance(given, Generator) else None,
+            segmenter=named.load() if named else None, data=data_root, trust_network=trust_network, progress=progress,
         )  # fmt: skip
     if as_json:
         masks, info = result.info.data.masks, result.info

@@ -73,7 +73,7 @@ def _segmented_labels(result: Result, name: str, segmenter: Segmenter) -> pl.Dat
 
     Labels that the segmenter does not give, such as colors, are left out: their area is not measured.
     """
-    names = [(label[0].partition(";")[0], label[1]) for label in segmenter.labels]
+    names = [(label.concept, label.category) for label in segmenter.labels]
     known = pl.DataFrame(
         [(*key, names.index(key)) for key in dict.fromkeys(names)],
         schema={"label": pl.String, "category": pl.String, "index": pl.Int64}, orient="row",

@@ -76,6 +76,16 @@ class CausesInputs(NetworkInputs):
     segmenter: Annotated[str, Option(metavar="SPEC")] = Field(
         description="Labels the pixels of the samples; see 'netdissect concepts segment'."
     )
+    labels: Annotated[Path | None, Option(metavar="FILE")] = Field(
+        None, description="Names of the segmenter's classes: one a line, or CSV with name, value, category."
+    )
+    words: Annotated[Path | None, Option(metavar="FILE")] = Field(
+        None,
+        description="Words that a text-prompted segmenter searches for; of another one, labels to keep.",
+    )
+    min_score: float | None = Field(
+        None, ge=0, le=1, description="Pixels of a lower score are unlabeled. None: 0; text-prompted: 0.5."
+    )
     config: CausesConfig
 
 
@@ -212,7 +222,8 @@ def _run(inputs: CausesInputs, out: Path, progress: Progress | None) -> Experime
             f"{generator.name!r} takes images and draws none. Expected a generator: python:package.module:factory, "
             "whose factory returns (module, latent sampler); for a classifier see 'netdissect experiment ablate'."
         )
-    return causes(generator, load_segmenter(inputs.segmenter), inputs.config, out=out, progress=progress)
+    segmenter = load_segmenter(inputs.segmenter, labels=inputs.labels, words=inputs.words, min_score=inputs.min_score)
+    return causes(generator, segmenter, inputs.config, out=out, progress=progress)
 
 
 CAUSES = Experiment(

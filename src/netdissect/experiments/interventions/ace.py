@@ -77,7 +77,7 @@ def optimize_strengths(
     concept
         Index of the label of the segmenter.
     start : float64 (U,)
-        IoU of each unit with the concept; divided by the largest, the first strengths.
+        IoU of each unit with the concept; divided by the largest, the first strengths. All may be 0.
     config
         Settings.
     seed
@@ -103,7 +103,7 @@ def optimize_strengths(
     count = min(len(present.cells), len(absent.cells))
     present, absent = present.part(slice(count)), absent.part(slice(count))
     training = Training(meter, concept, scores, torch.from_numpy(values), config, seed)
-    strengths, epochs = training.run(start / start.max(), present, absent, progress, work)
+    strengths, epochs = training.run(start / (start.max() or 1.0), present, absent, progress, work)
     return Strengths(strengths, epochs, count)
 
 

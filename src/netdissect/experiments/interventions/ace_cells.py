@@ -152,7 +152,7 @@ class CellSearch:
 
     @property
     def _name(self) -> str:
-        return self.meter.segmenter.labels[self.concept][0]
+        return self.meter.segmenter.labels[self.concept].concept
 
     def _all(self, stage: str, name: str, samples: Tensor, state: Arrays, search: Callable[[slice], None]) -> None:
         """Search all samples, batch after batch, from the last checkpoint on."""

@@ -27,6 +27,7 @@ from netdissect.experiments.interventions.intervene_config import InterveneConfi
 from netdissect.experiments.interventions.unit_choice import (
     Units,
     UnitSets,
+    check_others,
     choose_units,
     control_sets,
     number_of,
@@ -122,6 +123,7 @@ def change_units(
     with generator.prepared():
         meter = AreaMeter(generator, layer, segmenter, torch.from_numpy(samples), config.batch_size)
         if strongest is not None:
+            check_others(strongest, layer.units)
             ious = overlapping_units(result, name, config.concept)
             found = optimize_strengths(meter, concept, _ious(ious, layer), config.ace, config.seed, progress, work)
             strengths, epochs = _strengths(found, ious), found.epochs
@@ -158,7 +160,7 @@ def _strengths(found: Strengths, overlapping: pl.DataFrame) -> pl.DataFrame:
 
 def _strongest(strengths: pl.DataFrame, count: int, concept: str) -> tuple[Units, ...]:
     units = strengths.filter(pl.col("strength") > 0)["unit"].to_list()
-    if len(units) < max(count, 1):
+    if len(units) < count:
         raise ConfigError(
             f"{len(units)} units have a strength above 0 for {concept!r}, but the strongest {count} are asked for. "
             "Expected fewer, such as ace:1."
@@ -178,7 +180,7 @@ def _table(areas: Floats, sets: UnitSets, segmenter: Segmenter, concept: int) ->
         for index in order:
             label = segmenter.labels[index]
             rows.append(
-                {"set": number, "concept": label[0], "category": label[1]}
+                {"set": number, "concept": label.concept, "category": label.category}
                 | {"before": float(before[:, index].mean()), "after": float(areas[1 + number, :, index].mean())}
                 | _interval("effect", effect[:, index], "ci")
                 | _interval("control_effect", random[:, index], "control")
@@ -250,7 +252,7 @@ def _values(result: Result, layer: str, meter: AreaMeter, config: InterveneConfi
 
 
 def _concept_index(segmenter: Segmenter, concept: str) -> int:
-    names = [label[0].partition(";")[0] for label in segmenter.labels]
+    names = [label.concept for label in segmenter.labels]
     if concept not in names:
         raise ConfigError(
             f"the segmenter {segmenter.spec!r} has no label {concept!r}.{did_you_mean(concept, names)} Expected one of "

@@ -80,6 +80,11 @@ def intervene(
     if number_of(config.units, "ace") is None:  # colors have no scores
         labels = with_colors(labels)
     rows = range(min(config.samples, len(samples.rows)))
+    if len(rows) < 2:
+        raise ConfigError(
+            f"the run has {len(rows)} sample, whose mean has no interval. Expected at least 2: dissect the generator "
+            "on more (--samples)."
+        )
     indices: npt.NDArray[np.int64] = SampleReader(samples, network.preprocessing).read(rows)
     with shown(progress) as display, _work(result, network, labels, indices, config) as work:
         return change_units(result, network, labels, indices, config, progress=display, work=work)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from netdissect.config_fields import Config, Option
 
@@ -20,6 +20,13 @@ def _point(value: Any) -> Any:
     if len(parts) != 2 or not all(part.isdecimal() for part in parts):
         raise ValueError("expected X,Y in pixels of the output, from 0,0 at the top left")
     return tuple(int(part) for part in parts)
+
+
+def _no_single(value: int) -> int:
+    """Refuse a single sample, whose mean has no interval."""
+    if value == 1:
+        raise ValueError("expected 0, or at least 2 samples, so that means have intervals")
+    return value
 
 
 class AceConfig(Config):
@@ -62,7 +69,7 @@ class InterveneConfig(Config):
     layer: str | None = Field(None, description="Layer whose units are changed. None: the only one of the run.")
     samples: int = Field(200, ge=2, description="Samples, the first of the run.")
     random_sets: int = Field(10, ge=1, description="Random sets of other units, of equal size.")
-    map_samples: int = Field(
+    map_samples: Annotated[int, AfterValidator(_no_single)] = Field(
         0, ge=0, description="Samples in which units are inserted at each place of a map, at most 8 x 8; 0: no map."
     )
     seed: Annotated[int, Option("--stats-seed")] = Field(0, ge=0, description="Of random sets and cells.")

@@ -1,5 +1,6 @@
 """The units of an intervention, and the sets of other units with which they are compared."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -60,9 +61,9 @@ def choose_units(text: str, result: Result, layer: str, concept: str) -> tuple[U
 
 
 def number_of(text: str, kind: str) -> int | None:
-    """Return N of ``kind:N``; None: it is something else."""
-    name, _, number = text.partition(":")
-    return int(number) if name == kind and number.isdecimal() else None
+    """Return N of ``kind:N``, from 1; None: it is something else."""
+    found = re.fullmatch(rf"{kind}:([1-9][0-9]{{0,8}})", text)
+    return int(found[1]) if found else None
 
 
 def overlapping_units(result: Result, layer: str, concept: str) -> pl.DataFrame:
@@ -86,12 +87,21 @@ def overlapping_units(result: Result, layer: str, concept: str) -> pl.DataFrame:
 
 def _best(result: Result, layer: str, concept: str, count: int) -> Units:
     ranked = overlapping_units(result, layer, concept)["unit"].to_list()
-    if len(ranked) < max(count, 1):
+    if len(ranked) < count:
         raise ConfigError(
             f"{len(ranked)} units of layer {layer!r} overlap with {concept!r}, but the best {count} are asked for. "
             "Expected fewer, such as top:1, or unit numbers."
         )
     return tuple(ranked[:count])
+
+
+def check_others(size: int, units: int) -> None:
+    """Refuse to change more than half of the units of a layer: there would be too few others to compare them with."""
+    if 2 * size > units:
+        raise ConfigError(
+            f"{size} of {units} units are changed, so that there are too few others to compare them with. "
+            "Expected at most half of the layer."
+        )
 
 
 def control_sets(chosen: Sequence[Units], means: Floats, count: int, seed: int) -> UnitSets:
@@ -114,13 +124,9 @@ def control_sets(chosen: Sequence[Units], means: Floats, count: int, seed: int) 
         If the layer has too few other units.
     """
     size, rng = len(chosen[0]), np.random.default_rng(seed)
+    check_others(size, len(means))
     excluded = {unit for units in chosen for unit in units} if len(chosen) == 1 else set()
     others = np.array([unit for unit in range(len(means)) if unit not in excluded])
-    if len(others) < size:
-        raise ConfigError(
-            f"{size} of {len(means)} units are changed, so that there are too few others to compare them with. "
-            "Expected at most half of the layer."
-        )
     random = tuple(tuple(sorted(rng.choice(others, size, replace=False).tolist())) for _ in range(count))
     return UnitSets(tuple(chosen), random, tuple(_matched(units, means) for units in chosen))
 

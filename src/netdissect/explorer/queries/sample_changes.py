@@ -77,7 +77,7 @@ def _compared(strength: float, before: Pixels, after: Pixels, areas: tuple[Conce
 def _seen(segmenter: Segmenter, before: Floats, after: Floats) -> tuple[ConceptArea, ...]:
     """Return the concepts that fill a part of the image without or with the change, the largest change first."""
     found = [
-        ConceptArea(concept=label.name.partition(";")[0], category=label.category, before=one, after=other)
+        ConceptArea(concept=label.concept, category=label.category, before=one, after=other)
         for label, one, other in zip(segmenter.labels, before.tolist(), after.tolist(), strict=True)
         if one or other
     ]

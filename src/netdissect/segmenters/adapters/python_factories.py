@@ -15,6 +15,8 @@ import numpy as np
 from torch import nn
 
 from netdissect.concepts import Size
+from netdissect.concepts.build.synonyms import split_names
+from netdissect.concepts.build.write_options import CATEGORY_SPELLING
 from netdissect.errors import SegmenterError
 from netdissect.models.factory import call_factory
 from netdissect.models.network import module_digest
@@ -50,15 +52,26 @@ def load(spec: str, _: str, options: SegmenterOptions) -> Segmenter:
     )
 
 
-def _labels(spec: str, given: Any) -> tuple[SegmentLabel, ...]:
-    pairs = [(one, "object") if isinstance(one, str) else tuple(one) for one in given or ()]
-    good = [len(pair) == 2 and all(isinstance(part, str) and part for part in pair) for pair in pairs]
-    if not pairs or not all(good) or len({*pairs}) < len(pairs) or len(pairs) > LARGEST_CLASS:
+def _labels(spec: str, given: object) -> tuple[SegmentLabel, ...]:
+    named = given if isinstance(given, (list, tuple)) else ()
+    pairs = [
+        (one, "object") if isinstance(one, str) else tuple(one) if isinstance(one, (list, tuple)) else ()
+        for one in named
+    ]
+    if not pairs or not all(map(_is_label, pairs)) or len({*pairs}) < len(pairs) or len(pairs) > LARGEST_CLASS:
         raise SegmenterError(
-            f"the segmenter {spec!r} has the labels {str(given)[:80]}. Expected names of its labels, or pairs of name "
-            f"and category, each once and at most {LARGEST_CLASS}."
+            f"the segmenter {spec!r} has the labels {str(given)[:80]}. Expected names of its labels: a list "
+            "of names, or of pairs of name and category (lower-case letters, digits and underscores), each once and at "
+            f"most {LARGEST_CLASS}."
         )
     return tuple(SegmentLabel(*pair) for pair in pairs)
+
+
+def _is_label(pair: tuple[Any, ...]) -> bool:
+    """Tell whether a pair is a name that a data set can have, and a category."""
+    if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+        return False
+    return bool(split_names(*pair)) and bool(CATEGORY_SPELLING.fullmatch(pair[1]))
 
 
 def _digest(spec: str, classes: ClassLabels, module: object) -> str:
