@@ -152,6 +152,12 @@ def test_samples_of_another_generator_are_refused(samples: Path) -> None:
         netdissect.dissect(other, samples, layers="layer1", progress=False)
 
 
+def test_a_folder_of_samples_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConceptsError, match=r"writing the data set .*data failed: Not a directory .* run again"):
+        segment_samples(tiny_generator(), load_segmenter(PAINT), tmp_path / "file" / "data", SampleOptions(samples=2))
+
+
 def test_images_that_are_no_samples_are_refused(tmp_path: Path) -> None:
     data = netdissect.write_synthetic(tmp_path / "data", images=2, size=64, progress=False)
     with pytest.raises(ConceptsError, match=r"is no sample of a generator"):

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from netdissect.activations.sample_reader import sample_name
 from netdissect.concepts import ConceptData
+from netdissect.concepts.build.atomic_dir import reported
 from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.machine_masks import read_machine_masks
 from netdissect.config import Progress
@@ -92,7 +93,8 @@ def segment_samples(
         return out
     hidden = out.absolute().with_name(f".{out.name}.drawing")
     with shown(progress) as display:
-        draw_samples(generator, hidden / "samples", options, display)
+        with reported(out, keep=True):
+            draw_samples(generator, hidden / "samples", options, display)
         # With colors, or samples without a pixel that the segmenter labels would not take part.
         write = WriteOptions(size=side, colors=True, image_format="png")
         segment_dataset(out, hidden / "samples", segmenter, MachineLabelOptions(write=write), progress=display)

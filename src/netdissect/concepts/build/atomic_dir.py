@@ -68,7 +68,7 @@ def staging_dir(out: Path, word: str, *, overwrite: bool = False, keep: bool = F
     """
     out = absolute(out)
     folder = out.with_name(f".{out.name}.{word}")
-    with _reported(out, keep=keep):
+    with reported(out, keep=keep):
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder, out):
             _recover(out)
@@ -85,7 +85,8 @@ def staging_dir(out: Path, word: str, *, overwrite: bool = False, keep: bool = F
 
 
 @contextmanager
-def _reported(out: Path, *, keep: bool) -> Iterator[None]:
+def reported(out: Path, *, keep: bool) -> Iterator[None]:
+    """Turn an error of the disk into a `ConceptsError` that says what was kept."""
     try:
         yield
     except OSError as error:
