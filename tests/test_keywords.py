@@ -27,7 +27,7 @@ CONFIGS = [DissectConfig, Protocol, StatisticsConfig, Assumed, Execution, RunReq
 NOT_OF_A_FUNCTION = {
     "spec", "weights", "state_dict", "weights_seed", "input_size", "mean", "std", "interpolation",  # load_network
     "concepts", "layer", "out", "config", "trust_network", "threads", "shard", "ray", "help",
-    "samples", "segmenter",  # segment_samples
+    "samples", "segmenter", "labels", "words", "min_score",  # segment_samples
 }  # fmt: skip
 
 
