@@ -24,7 +24,6 @@ from netdissect.errors import ShapeError
 from netdissect.scoring.kernel import count_batch, list_blocks
 from netdissect.scoring.kernel_arrays import (
     ANNOTATED,
-    NO_BLOCKS,
     NONE,
     OVERLAP,
     CountArrays,
@@ -320,7 +319,7 @@ class IoUCounter:
             units, active = maps.active_maps(index, thresholds[0])
             counting = self._counting._replace(thresholds=np.ascontiguousarray(thresholds[:, units]), units=units)
             labels_of_image = BatchLabels.of([image])
-            blocks = label_blocks(image, upsampler) if not counting.list_runs_for else NO_BLOCKS
+            blocks = label_blocks(image, upsampler) if not counting.list_runs_for else None
             masks = self._count(active[None], labels_of_image, upsampler, counting, blocks)
             parts.append(masks.intersections._replace(image_index=masks.intersections.image_index + index))
             runs += masks.runs
@@ -332,7 +331,7 @@ class IoUCounter:
         labels: BatchLabels,
         upsampler: Upsampler,
         counting: Counting,
-        blocks: LabelBlocks = NO_BLOCKS,
+        blocks: LabelBlocks | None = None,
     ) -> BatchMasks:
         """Count maps, float32 (B, U, h, w), of the units that `counting` names; `blocks` of a single image."""
         size = labels.arrays.index_map.shape[1:]
@@ -355,11 +354,11 @@ class IoUCounter:
         return BatchMasks(ImageIntersections(*masks, *entries), tuple(of_images))
 
 
-def label_blocks(image: ImageLabels, upsampler: Upsampler) -> LabelBlocks:
+def label_blocks(image: ImageLabels, upsampler: Upsampler) -> LabelBlocks | None:
     """Return the pixels of each label set in blocks that the same cells determine; none if a pixel lacks its cell."""
     least_weight = upsampler.rows.least_weight * upsampler.columns.least_weight
     if least_weight == 0:
-        return NO_BLOCKS
+        return None
     label_sets = image.label_sets
     starts, of_entries, pixels = list_blocks(
         label_sets.index_map, upsampler.rows.part_starts, upsampler.columns.part_starts, len(label_sets.set_sizes)

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from netdissect.jit import compiled, inlined
 from netdissect.scoring.kernel_arrays import (
     ANNOTATED,
-    NO_BLOCKS,
     NONE,
     OVERLAP,
     CellRun,
@@ -45,7 +44,7 @@ def count_batch(
     upsampler: UpsamplerArrays,
     labels: LabelArrays,
     counts: CountArrays,
-    blocks: LabelBlocks = NO_BLOCKS,
+    blocks: LabelBlocks | None = None,
 ) -> tuple[Ints, Ints, Ints, Ints]:
     """Count a batch at several quantiles and add it to the counts.
 
@@ -94,7 +93,7 @@ def _count_images(
     upsampler: UpsamplerArrays,
     labels: LabelArrays,
     counts: CountArrays,
-    blocks: LabelBlocks,
+    blocks: LabelBlocks | None,
     scratch: Scratch,
     tables: MaskTables,
 ) -> None:
@@ -144,7 +143,7 @@ def _count_units(
     counting: Counting,
     upsampler: UpsamplerArrays,
     labels: ImageArrays,
-    blocks: LabelBlocks,
+    blocks: LabelBlocks | None,
     scratch: Scratch,
     tables: MaskTables,
 ) -> bool:
@@ -154,16 +153,18 @@ def _count_units(
     """
     thresholds, mask_pixels, label_pixels = counting.thresholds, scratch.mask_pixels, scratch.label_pixels
     used, next_map, (listed, most_runs, _) = tables.used, tables.next_map, scratch.runs.shape
-    by_blocks, last = len(blocks.starts) > 0 and listed == 0, len(thresholds) - 1
+    last = len(thresholds) - 1
     for unit in range(next_map[1], len(cells)):
         mask_pixels[:, unit] = 0
         if any_above(cells[unit], thresholds[0, unit]):
             if used[2] + listed > len(tables.run_masks) or used[3] + listed * most_runs > len(tables.runs):
                 next_map[1] = unit
                 return False
-            if by_blocks and thresholds[last, unit] == 0 and _least_active(cells[unit]) > blocks.least[0]:
-                num_met = _count_blocks(cells[unit], blocks, scratch, mask_pixels[:, unit])
-            else:
+            num_met = -1
+            if blocks is not None:  # noqa: SIM102  without blocks the compiler leaves all of it out
+                if thresholds[last, unit] == 0 and _least_active(cells[unit]) > blocks.least[0]:
+                    num_met = _count_blocks(cells[unit], blocks, scratch, mask_pixels[:, unit])
+            if num_met < 0:
                 num_met = count_unit(
                     cells[unit], thresholds[:, unit], upsampler, labels.index_map, scratch, mask_pixels[:, unit]
                 )

@@ -86,8 +86,7 @@ class LabelBlocks(NamedTuple):
     ----------
     starts
         int64 (4 h w + 1,): first entry of each block, four for each cell: its pixels that this cell alone determines,
-        those between it and the next cell of its row, between it and that of its column, and between all four. Empty:
-        blocks are not used.
+        those between it and the next cell of its row, between it and that of its column, and between all four.
     label_sets, pixels
         int32 (n,): label set of each entry, and its pixels in the block.
     least
@@ -98,9 +97,6 @@ class LabelBlocks(NamedTuple):
     label_sets: npt.NDArray[np.int32]
     pixels: npt.NDArray[np.int32]
     least: Floats
-
-
-NO_BLOCKS = LabelBlocks(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32), np.zeros(1))
 
 
 class LabelArrays(NamedTuple):
