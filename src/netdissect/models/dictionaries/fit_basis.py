@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # its parts load when they are used: most runs fit nothing
 import torch
-from scipy import stats
 from torch import Tensor
 
 from netdissect.errors import ActivationError, ConfigError
@@ -108,7 +108,7 @@ def _components(kind: FittedKind, source: str, cells: Cells, options: FitOptions
     if kind == "ica":
         directions = _independent(values, count, options)
     mean = values.mean(axis=0)
-    skewed = stats.skew((values - mean) @ directions.T, axis=0)
+    skewed = scipy.stats.skew((values - mean) @ directions.T, axis=0)
     return LinearBasis(source, _tensor(directions * np.where(skewed < 0, -1, 1)[:, None]), _tensor(mean))
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
+import scipy
 import torch
 from torch import Tensor
 
