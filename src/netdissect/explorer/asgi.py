@@ -126,8 +126,7 @@ def _open_words(
     if len(runs) > 1:
         raise ConfigError(
             f"labels or embeddings were given for {len(runs)} runs, and they are of one. Expected one run: serve each "
-            "in an "
-            "explorer of its own."
+            "in an explorer of its own."
         )
     given = embeddings if embeddings is None or isinstance(embeddings, EmbeddingSource) else EmbeddingSource(embeddings)
     runs[0].words = UnitWords.open(runs[0].result, labels, given, data_root)

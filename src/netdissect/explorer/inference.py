@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from netdissect.concepts import Size
 from netdissect.dissect.image_maps import image_maps, run_layers
-from netdissect.errors import RequestError
+from netdissect.errors import NetworkError, RequestError
 from netdissect.explorer.networks.run_network import network_for
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.models import Layer, Network
+from netdissect.result import LayerInfo
 
 T = TypeVar("T")
 Maps = npt.NDArray[np.float32]
@@ -152,3 +153,18 @@ class InferenceWorker:
                 self._networks.popitem(last=False)[1][2].close()
         self._networks.move_to_end(run.id)
         return self._networks[run.id][:2]
+
+
+def refuse_other_basis(layer: LayerInfo, what: str) -> None:
+    """Refuse a virtual layer where units of the network itself are needed.
+
+    Raises
+    ------
+    NetworkError
+        That its units cannot be `what`: ablated, changed.
+    """
+    if layer.basis_of is not None:
+        raise NetworkError(
+            f"{layer.name} is another basis of {layer.basis_of}: its units are no units of the network and cannot be "
+            f"{what}. Choose {layer.basis_of}."
+        )

@@ -319,7 +319,8 @@ class IoUCounter:
             units, active = maps.active_maps(index, thresholds[0])
             counting = self._counting._replace(thresholds=np.ascontiguousarray(thresholds[:, units]), units=units)
             labels_of_image = BatchLabels.of([image])
-            blocks = label_blocks(image, upsampler) if not counting.list_runs_for else None
+            by_blocks = not counting.list_runs_for and not counting.thresholds[-1].all()
+            blocks = label_blocks(image, upsampler) if by_blocks else None
             masks = self._count(active[None], labels_of_image, upsampler, counting, blocks)
             parts.append(masks.intersections._replace(image_index=masks.intersections.image_index + index))
             runs += masks.runs

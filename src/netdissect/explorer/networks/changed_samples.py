@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from netdissect.errors import NetdissectError, NetworkError
-from netdissect.explorer.inference import InferenceWorker, NetworkInput, Pixels
+from netdissect.explorer.inference import InferenceWorker, NetworkInput, Pixels, refuse_other_basis
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.models import Generator, Layer
 from netdissect.models.surgery.layer_edits import LayerEditor, layer_editor, towards
@@ -115,11 +115,7 @@ class SampleChanger:
         return self._segmenters[run.id]
 
     def _editor(self, run: OpenRun, layer: LayerInfo) -> _Editor:
-        if layer.basis_of is not None:
-            raise NetworkError(
-                f"{layer.name} is another basis of {layer.basis_of}: its units are no units of the network and cannot "
-                f"be changed. Choose {layer.basis_of}."
-            )
+        refuse_other_basis(layer, "changed")
         network, layers = self._worker.network(run)
         if not isinstance(network, Generator):
             raise NetworkError(

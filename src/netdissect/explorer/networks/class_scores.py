@@ -8,7 +8,7 @@ import torch
 
 from netdissect.errors import NetworkError
 from netdissect.experiments.ablate.predictions import Classifier, class_scores
-from netdissect.explorer.inference import InferenceWorker, Pixels
+from netdissect.explorer.inference import InferenceWorker, Pixels, refuse_other_basis
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.models import Network
 from netdissect.models.checkpoints import refuse_missing_weights
@@ -71,11 +71,7 @@ class AblationWorker:
         return names if names is not None and len(names) == classes else None
 
     def _classifier(self, run: OpenRun, layer: LayerInfo) -> Classifier:
-        if layer.basis_of is not None:
-            raise NetworkError(
-                f"{layer.name} is another basis of {layer.basis_of}: its units are no units of the network and cannot "
-                f"be ablated. Choose {layer.basis_of}."
-            )
+        refuse_other_basis(layer, "ablated")
         key = run.id, layer.name
         network, _ = self._worker.network(run)
         if network.draws:
