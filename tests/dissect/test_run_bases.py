@@ -1,5 +1,6 @@
 """A run in several bases: fitted once, kept in its folder, and the same wherever it is continued or opened again."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import strategies
 from netdissect.config import BasisFit, DissectConfig, Execution
 from netdissect.dissect import dissect
 from netdissect.dissect.bases import layer_bases
-from netdissect.dissect.bases.basis_files import basis_path
+from netdissect.dissect.bases.basis_files import basis_path, copy_bases
 from netdissect.dissect.bases.cell_sample import sample_cells
 from netdissect.dissect.cost_estimate import estimate
 from netdissect.dissect.distributed.merge import merge_shards
@@ -225,3 +226,29 @@ def test_latents_of_a_sparse_autoencoder_are_a_basis(broden: Path, tmp_path: Pat
     assert latents.filter(latents["unit"] < 5).equals(plain.layer("deep_relu").scores)
     (tmp_path / "mine.safetensors").unlink()
     assert network_of(result.info, build(), folder=tmp_path / "run").digest == result.info.network.digest
+
+
+def test_a_folder_of_saelens_is_a_basis_and_another_configuration_another_one(broden: Path, tmp_path: Path) -> None:
+    both = torch.cat([torch.eye(5), -torch.eye(5)], dim=1)
+    weights = {"W_enc": both, "b_enc": torch.zeros(10), "W_dec": both.T.contiguous(), "b_dec": torch.zeros(5)}
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    safetensors.torch.save_file(weights, folder / "sae_weights.safetensors")
+    config = SETTINGS.model_copy(update={"layers": ("deep_relu",), "bases": (f"sae:{folder}",)})
+    found = []
+    for k in (1, 5, 5):
+        (folder / "cfg.json").write_text(json.dumps({"architecture": "topk", "k": k}))
+        shutil.rmtree(tmp_path / "run/work", ignore_errors=True)
+        (tmp_path / "run/run.json").unlink(missing_ok=True)
+        found.append(dissect(build(), broden, config=config, out=tmp_path / "run"))
+    assert [result.layer("deep_relu@sae-mine").units.height for result in found] == [10] * 3
+    digests = [result.info.network.digest for result in found]
+    assert digests[0] != digests[1] == digests[2]
+
+
+def test_a_basis_that_cannot_be_copied_into_a_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "shard/bases").mkdir(parents=True)
+    (tmp_path / "shard/bases/conv%40pca.safetensors").write_bytes(b"content")
+    (tmp_path / "run").write_text("a file in the place of the run's folder")
+    with pytest.raises(ResultError, match=r"run/bases cannot be written .*Choose a run folder"):
+        copy_bases([tmp_path / "shard"], tmp_path / "run")

@@ -53,6 +53,7 @@ def write_shards(folder: Path, stored: dict[int, npt.NDArray[np.float32]], **cha
     for index, part in enumerate(parts):
         part.tofile(folder / f"acts{index:06d}.bin")
     shards = [{"name": f"acts{index:06d}.bin", "n_examples": len(part)} for index, part in enumerate(parts)]
+    shards.append({"name": "acts000009.bin", "n_examples": 0})  # as after a full file
     (folder / "shards.json").write_text(json.dumps(shards))
 
 

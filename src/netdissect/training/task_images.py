@@ -13,6 +13,7 @@ from torch import Tensor
 
 from netdissect.config import Progress
 from netdissect.errors import ConfigError, ResultError, SourceError
+from netdissect.paths import OTHER_FOLDER, writing
 from netdissect.result.files import write_whole
 from netdissect.synthetic import training_objects, training_set
 from netdissect.training.choices import TASKS, TaskName
@@ -94,8 +95,9 @@ def synthetic_images(
     pixels, scenes = training_set(count, size=train_config.size, seed=train_config.data_seed, progress=progress)
     objects = training_objects(count, size=train_config.size, seed=train_config.data_seed, progress=progress)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file: np.savez(file, pixels=pixels, classes=scenes, objects=objects))
+        with writing(path, OTHER_FOLDER):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, lambda file: np.savez(file, pixels=pixels, classes=scenes, objects=objects))
     return TaskImages(pixels, scenes, objects)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from netdissect.config import Progress
 from netdissect.errors import CheckpointError, ConfigError
+from netdissect.paths import OTHER_FOLDER, writing
 from netdissect.result.files import write_whole
 from netdissect.synthetic import training_set
 from netdissect.training.scene_net import (
@@ -241,8 +242,9 @@ def settle_precision(train_config: TrainConfig, path: Path) -> TrainConfig:
         return train_config
     if not path.exists():
         chosen = choose_precision(random_network(train_config), train_config)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file: file.write(json.dumps(chosen).encode()))
+        with writing(path, OTHER_FOLDER):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, lambda file: file.write(json.dumps(chosen).encode()))
     try:
         precision = TypeAdapter(MeasuredPrecision).validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:

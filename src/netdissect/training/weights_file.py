@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from netdissect.errors import CheckpointError
 from netdissect.models.dictionaries.tensor_bytes import tensor_bytes
-from netdissect.paths import check_regular
+from netdissect.paths import OTHER_FOLDER, check_regular, writing
 from netdissect.result.files import write_whole
 
 FAULTS = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError, safetensors.SafetensorError)
@@ -25,8 +25,9 @@ def write_weights(path: str | Path, module: nn.Module, facts: Mapping[str, Any])
     """Write the weights of a module and facts about it, each as JSON, whole or not at all; return the path."""
     path = Path(path)
     content = tensor_bytes(module.state_dict(), {key: json.dumps(value) for key, value in facts.items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: file.write(content))
+    with writing(path, OTHER_FOLDER):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda file: file.write(content))
     return path
 
 

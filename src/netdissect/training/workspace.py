@@ -30,7 +30,7 @@ from netdissect.config_fields import Config
 from netdissect.dissect import dissect
 from netdissect.errors import ResultError
 from netdissect.models import Network
-from netdissect.paths import writing
+from netdissect.paths import OTHER_FOLDER, writing
 from netdissect.result import Result
 from netdissect.result.files import write_whole
 from netdissect.synthetic import training_set, write_synthetic
@@ -153,7 +153,8 @@ class Workspace:
                 seed=train_config.data_seed,
                 progress=self.progress,
             )
-            write_whole(path, lambda file: np.savez(file, images=images, scenes=scenes))
+            with writing(path, OTHER_FOLDER):
+                write_whole(path, lambda file: np.savez(file, images=images, scenes=scenes))
         with np.load(path) as arrays:
             return arrays["images"], arrays["scenes"]
 

@@ -15,6 +15,7 @@ from netdissect.dissect.forward import DissectionInputs
 from netdissect.errors import ResultError, ShapeError
 from netdissect.models.dictionaries.basis import Basis, basis_bytes, basis_digest, load_basis, read_metadata
 from netdissect.models.dictionaries.basis_spec import BasisSpec, parse_specs
+from netdissect.models.dictionaries.dictionary_files import dictionary_paths
 from netdissect.models.surgery.rotations import is_rotated_name
 from netdissect.paths import writing
 from netdissect.result import LayerInfo
@@ -45,9 +46,11 @@ def fit_digest(source: DissectionInputs, layer: str, spec: BasisSpec) -> str:
 
 
 def _file_digest(spec: BasisSpec) -> str | None:
-    """Return the SHA-256 of the file of a basis; None: it has none, or it cannot be read here."""
+    """Return the SHA-256 of the files of a basis; None: it has none, or they cannot be read here."""
+    if not spec.in_file:
+        return None
     try:
-        return digest_of_file(Path(spec.argument)) if spec.in_file else None
+        return " ".join(map(digest_of_file, dictionary_paths(Path(spec.argument))))
     except OSError:
         return None
 
@@ -78,10 +81,7 @@ def keep_bases(run: Path, source: DissectionInputs) -> None:
         metadata, path = {MADE_OF: made_of}, basis_path(run, layer.name)
         if path.exists() and _written(path) == {"digest": basis_digest(basis), **metadata}:
             continue
-        content = basis_bytes(basis, metadata)
-        with writing(path.parent, "Choose a run folder on a disk with space and write access."):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, partial(_write, content))
+        _write_basis(path, basis_bytes(basis, metadata))
 
 
 def _written(path: Path) -> dict[str, str]:
@@ -127,8 +127,13 @@ def copy_bases(folders: Iterable[Path], run: Path) -> None:
         for path in [*(shard / BASES).glob("*.safetensors"), *(shard.parent.parent / BASES).glob("*.safetensors")]:
             target = run / BASES / path.name
             if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(target, partial(_write, path.read_bytes()))
+                _write_basis(target, path.read_bytes())
+
+
+def _write_basis(path: Path, content: bytes) -> None:
+    with writing(path.parent, "Choose a run folder on a disk with space and write access."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, partial(_write, content))
 
 
 def _write(content: bytes, file: IO[bytes]) -> None:

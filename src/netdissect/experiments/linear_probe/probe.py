@@ -19,6 +19,7 @@ from netdissect.dissect.devices import choose_device, torch_device
 from netdissect.errors import ResultError
 from netdissect.extras import need
 from netdissect.models import ActivationRecorder, Network, resolve_layers
+from netdissect.paths import OTHER_FOLDER, writing
 from netdissect.result import Result
 from netdissect.result.files import write_whole
 from netdissect.training.classification_data import LabeledImages
@@ -81,8 +82,9 @@ def cached_features(
             raise ResultError(f"{path} is damaged ({error}). Remove it; the same command makes it again.") from error
         return features
     features = pooled_features(network, subject.layer, images, config, progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: np.save(file, features))
+    with writing(path, OTHER_FOLDER):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda file: np.save(file, features))
     return features
 
 

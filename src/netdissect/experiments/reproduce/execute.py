@@ -16,6 +16,7 @@ from netdissect.experiments.registry import REGISTRY, load_experiment
 from netdissect.experiments.reproduce.reproduce_config import ReproduceConfig
 from netdissect.experiments.reproduce.schedule import make_job
 from netdissect.models import Network
+from netdissect.paths import OTHER_FOLDER, writing
 from netdissect.result.files import write_whole
 from netdissect.training.workspace import Scale, Workspace
 
@@ -87,6 +88,7 @@ def _all_sessions(folder: Path, seconds: float) -> float:
     path = folder / "seconds.json"
     earlier = float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else 0.0
     total = round(earlier + seconds, 1)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: file.write(json.dumps(total).encode()))
+    with writing(path, OTHER_FOLDER):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda file: file.write(json.dumps(total).encode()))
     return total

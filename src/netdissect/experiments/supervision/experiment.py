@@ -41,6 +41,7 @@ from netdissect.experiments.outcome import (
 )
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
+from netdissect.paths import OTHER_FOLDER, writing
 from netdissect.result.files import write_whole
 from netdissect.synthetic import training_objects
 from netdissect.training.choices import RANDOM, SELF_SUPERVISED, SUPERVISED, TASKS, TaskName
@@ -249,11 +250,12 @@ def workspace_images(workspace: Workspace) -> TaskImages:
     path, train_config = workspace.folder("supervision") / "objects.npy", workspace.scale.train_config
     pixels, scenes = workspace.train_images
     if not path.exists():
-        path.parent.mkdir(exist_ok=True)
         objects = training_objects(
             len(pixels), size=train_config.size, seed=train_config.data_seed, progress=workspace.progress
         )
-        write_whole(path, lambda file: np.save(file, objects))
+        with writing(path, OTHER_FOLDER):
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, lambda file: np.save(file, objects))
     return TaskImages(pixels, scenes, np.load(path, allow_pickle=False))
 
 

@@ -1,10 +1,10 @@
 """Files of sparse autoencoders: those of `train-sae`, and those that other programs write.
 
-    read_dictionary(path, units, source, cells) -> SparseDictionary
+    read_dictionary(path, units, source, cells) -> SparseDictionary;  dictionary_paths(path): the files that it reads
     dictionary_bytes(dictionary, facts)         the content of a file;  read_facts(path): its metadata
 
-Three forms are read: ``.safetensors`` with W_enc, b_enc, W_dec, b_dec and a threshold or k; a state dict of
-overcomplete; a checkpoint of saev (`foreign_dictionaries`). None of them runs code.
+Four forms are read: ``.safetensors`` with W_enc, b_enc, W_dec, b_dec and a threshold or k; a folder of SAELens
+(`saelens_folders`); a state dict of overcomplete; a checkpoint of saev (`foreign_dictionaries`). None runs code.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from torch import Tensor
 from netdissect.errors import CheckpointError
 from netdissect.models.checkpoint_file import State, read_states
 from netdissect.models.dictionaries.foreign_dictionaries import DICTIONARY, read_overcomplete, read_saev
+from netdissect.models.dictionaries.saelens_folders import read_saelens, saelens_files
 from netdissect.models.dictionaries.sparse_dictionary import NORMALIZATIONS, SparseDictionary
 from netdissect.models.dictionaries.stored_dictionary import (
     NO_K,
@@ -35,8 +36,8 @@ PLAIN = ("W_enc", "b_enc", "W_dec", "b_dec")
 ORIENTATION = "x @ W_enc + b_enc, codes @ W_dec + b_dec"
 """Which dimension of a matrix is which, as files of `dictionary_bytes` say it."""
 FORMS = (
-    "Expected a .safetensors file of W_enc, b_enc, W_dec, b_dec (and threshold or k), a state dict of an SAE of "
-    "overcomplete with a linear encoder, or a checkpoint of saev"
+    "Expected a .safetensors file of W_enc, b_enc, W_dec, b_dec (and threshold or k), a folder of SAELens, a state "
+    "dict of an SAE of overcomplete with a linear encoder, or a checkpoint of saev"
 )
 
 
@@ -46,7 +47,7 @@ def read_dictionary(path: str | Path, units: int, source: str = "", cells: Tenso
     Parameters
     ----------
     path
-        The file; see the module.
+        The file or folder; see the module.
     units
         U of the layer.
     source
@@ -99,7 +100,15 @@ def read_facts(path: str | Path) -> dict[str, str]:
         return {}
 
 
+def dictionary_paths(path: Path) -> tuple[Path, ...]:
+    """Return the files of which a dictionary is read."""
+    return saelens_files(path) or (path,)
+
+
 def _stored(path: Path, units: int) -> StoredDictionary:
+    folder = saelens_files(path)
+    if folder is not None:
+        return read_saelens(*folder, units)
     try:
         check_regular(path)
         with path.open("rb") as file:

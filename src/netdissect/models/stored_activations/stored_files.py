@@ -186,7 +186,7 @@ class _SaevMetadata(BaseModel):
 
 class _SaevFile(BaseModel):
     name: str
-    n_examples: int = Field(gt=0)
+    n_examples: int = Field(ge=0)
 
 
 def _shards(folder: Path) -> list[StoredLayer]:
@@ -211,6 +211,7 @@ def _shards(folder: Path) -> list[StoredLayer]:
             f"{SHARDS} of {folder} names {sum(shard.n_examples for shard in shards):,} examples, and {METADATA} "
             f"{described.n_examples:,}. Expected all shards; complete the folder."
         )
+    shards = [shard for shard in shards if shard.n_examples]  # after a full file saev begins one more
     files = LayerFiles(tuple(contained(folder, shard.name, folder / SHARDS, NetworkError) for shard in shards))
     tokens = described.content_tokens_per_example + described.cls_token
     shape = (len(described.layers), tokens, described.d_model)

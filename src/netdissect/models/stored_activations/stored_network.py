@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from netdissect.concepts import Size
 from netdissect.config import Assumed
-from netdissect.errors import ConfigError, LayerError, NetworkError, ShapeError
+from netdissect.errors import ConfigError, LayerError, NetworkError
 from netdissect.models.network import Network
 from netdissect.models.preprocessing import Preprocessing
 from netdissect.models.stored_activations.stored_files import LIST_FILE, StoredFiles, StoredLayer, read_folder
@@ -42,13 +42,13 @@ class StoredInput(Preprocessing):
 
         Raises
         ------
-        ShapeError
+        NetworkError
             If they are images.
         """
         if images.dtype != torch.int64 or images.ndim != 2 or images.shape[1] != 1:
-            raise ShapeError(
-                f"The input is {images.dtype} {tuple(images.shape)}, but stored activations take no images. Expected "
-                "int64 (batch, 1): the position of each image in their list."
+            raise NetworkError(
+                "Stored activations come without their network, and nothing can be computed for another image, another "
+                "class or changed units. Expected the network: make the run with it in place of activations:DIR."
             )
         return images
 
