@@ -7,6 +7,7 @@ from netdissect.concepts import Size
 from netdissect.errors import NetworkError
 from netdissect.models.onnx_files.model_file import ImageInput, read_model
 from netdissect.models.onnx_files.onnx_module import OnnxModule
+from netdissect.models.onnx_files.runtime import refuse_newer_format
 from netdissect.models.preprocessing import Preprocessing
 from netdissect.models.preprocessing_configs import find_config
 
@@ -38,6 +39,7 @@ def load_onnx(
         If onnx or onnxruntime is not installed.
     """
     file = read_model(path)
+    refuse_newer_format(file.model, path)
     preprocessing = _preprocessing(path, file.image, size, mean, std)
     module = OnnxModule(file)
     module.check(preprocessing.normalize(preprocessing.noise(CHECKED_IMAGES)))

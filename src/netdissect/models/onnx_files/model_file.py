@@ -12,9 +12,10 @@ from torch import Tensor
 
 from netdissect.errors import NetworkError
 from netdissect.extras import need
+from netdissect.models.onnx_files.external_data import external_data
 from netdissect.models.onnx_files.graph_tensors import STANDARD_DOMAINS, node_tensors
 from netdissect.models.onnx_files.translation import DTYPES
-from netdissect.paths import check_regular, contained
+from netdissect.paths import check_regular
 
 MAX_BYTES = 2**31
 """Of a file, and of a graph with its weights: the limit of the format."""
@@ -141,13 +142,13 @@ def _weight(onnx: Any, tensor: Any, path: Path) -> Tensor:
         )
     dtype, shape = DTYPES[tensor.data_type], tuple(tensor.dims)
     count = math.prod(shape) * dtype.itemsize
-    outside = tensor.data_location == onnx.TensorProto.EXTERNAL
-    if not outside and not tensor.HasField("raw_data"):
+    outside = external_data(tensor, path)
+    if outside is None and not tensor.HasField("raw_data"):
         try:
             return torch.from_numpy(np.array(onnx.numpy_helper.to_array(tensor)))
         except (ValueError, TypeError) as error:
             raise NetworkError(_other_size(tensor.name, path, shape, str(error))) from error
-    data = _external_data(tensor, path, count) if outside else tensor.raw_data
+    data = outside.read() if outside else tensor.raw_data
     if min(shape, default=0) < 0 or len(data) != count:
         raise NetworkError(_other_size(tensor.name, path, shape, f"{len(data):,} bytes in place of {count:,}"))
     if count == 0:
@@ -160,33 +161,6 @@ def _other_size(name: str, path: Path, shape: tuple[int, ...], found: str) -> st
         f"The weight {name!r} of {path} says that it is {shape}, and has {found}. The file is damaged: download or "
         "export it again."
     )
-
-
-def _external_data(tensor: Any, path: Path, count: int) -> bytes:
-    """Read the data of a weight from another file, if this has as much as the weight says."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    named = entries.get("location", "")
-    file = contained(path.parent, named, path, NetworkError)
-    try:
-        offset = int(entries.get("offset", 0))
-        length = int(entries.get("length", count))
-        check_regular(file)
-        size = file.stat().st_size
-        if offset < 0 or length != count or offset + length > size:
-            raise NetworkError(
-                f"The weight {tensor.name!r} of {path} takes {count:,} bytes, and it is said to be {length:,} bytes at "
-                f"{offset:,} of {file.name}, which has {size:,}. One of the files is damaged or of another export: "
-                "download or export both again."
-            )
-        with file.open("rb") as stream:
-            stream.seek(offset)
-            return stream.read(length)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise NetworkError(
-            f"{path} keeps its weights in the file {named!r}, which cannot be read ({reason}). Expected it in the "
-            f"folder {path.parent}; download or export both files again, and keep them together."
-        ) from error
 
 
 def _constants(graph: Any) -> dict[str, Tensor]:

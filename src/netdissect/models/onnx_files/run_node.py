@@ -16,6 +16,11 @@ from netdissect.models.onnx_files.translation import DTYPES
 SMALL = 1024
 """Bytes of an input that becomes a constant of the operation: some take shapes and bounds in no other way."""
 NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
+REFUSALS = {
+    "InvalidGraph": "it does not know such an operation in these operator sets, or not with these settings",
+    "NotImplemented": "it has no such operation for numbers of this type",
+}
+"""What the errors of ONNX Runtime mean, by their class."""
 
 _RUNNERS: dict[int, "NodeRunner"] = {}
 
@@ -89,12 +94,13 @@ class NodeRunner:
 
     def _failure(self, error: Exception) -> str:
         sets = ", ".join(f"{each.domain or 'ai.onnx'} {each.version}" for each in self._imports)
-        reason = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
+        said = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
+        reason = REFUSALS.get(type(error).__name__, f"it says: {said}")
         title = f"ONNX Runtime {_runtime().__version__}"
         return (
             f"{title} cannot run the operation {self._node.op_type!r} that gives {self._node.output[0]!r}: {reason}. "
-            f"The file asks for the operator sets {sets}. Expected operations and sets that this version knows: export "
-            "the network with a lower opset_version, or update onnxruntime."
+            f"The file asks for the operator sets {sets}. Expected operations that this version knows: export the "
+            "network again without custom operations, with another opset_version, or update onnxruntime."
         )
 
 

@@ -11,7 +11,7 @@ from netdissect.models.as_network import as_network
 from netdissect.models.layers import NOTHING_ASSUMED, read_layer
 from netdissect.models.network import Network
 from netdissect.models.receptive_field.trace import TracedModule, trace
-from netdissect.models.structure import find_blocks
+from netdissect.models.structure import find_blocks, residual_additions
 from netdissect.models.structure.layer import Layer
 from netdissect.models.structure.module_tree import ModuleTree
 
@@ -79,8 +79,9 @@ def find_structure(
 
     Notes
     -----
-    A block is a module with parts that another one of its kind follows directly. Where nothing repeats, it is a
-    convolution with what follows it on the same map. A stage ends where the size of the map changes.
+    A block is a module with parts that another one of its kind follows directly. Where nothing repeats, as in a graph
+    without modules, it is what ends with an addition of a residual network, or a convolution with what follows it on
+    the same map. A stage ends where the size of the map changes.
     """
     network = as_network(model, preprocessing)
     return structure_of(network, trace(network), assumed)
@@ -97,14 +98,17 @@ def structure_of(network: Network, traced: Sequence[TracedModule], assumed: Assu
             layers.setdefault(name, read_layer(tree.nodes[name], assumed))
         return [name for name in names if (grid := layers[name].grid) is not None and max(grid) > 1]
 
-    blocks = on_maps(find_blocks.repeated_blocks(tree)) or on_maps(find_blocks.convolution_blocks(tree))
+    repeated, residual = on_maps(find_blocks.repeated_blocks(tree)), list[str]()
+    if not repeated:
+        residual = on_maps(residual_additions.residual_blocks(tree))
+    blocks = repeated or residual or on_maps(find_blocks.convolution_blocks(tree))
     groups = _by_size(blocks, layers)
     ends = [find_blocks.stage_end(tree, group, set(blocks) - set(group)) for group in groups]
     stages = tuple(
         Stage(tuple(layers[name] for name in group), layers[end if end in on_maps([end]) else group[-1]])
         for group, end in zip(groups, ends, strict=True)
     )
-    hidden = dict(find_blocks.hidden_layers(tree, blocks))
+    hidden = dict(residual_additions.hidden_values(tree) if residual else find_blocks.hidden_layers(tree, blocks))
     return Structure(stages, tuple(layers[name] for name in on_maps(hidden) if layers[name].units == hidden[name]))
 
 

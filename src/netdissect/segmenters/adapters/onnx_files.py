@@ -22,10 +22,10 @@ from netdissect.concepts import Size
 from netdissect.errors import SegmenterError
 from netdissect.extras import need
 from netdissect.models import Preprocessing
+from netdissect.models.onnx_files.external_data import external_data
 from netdissect.models.onnx_files.graph_tensors import STANDARD_DOMAINS, graph_tensors, node_tensors
-from netdissect.models.onnx_files.runtime import open_session
+from netdissect.models.onnx_files.runtime import open_session, refuse_newer_format
 from netdissect.models.preprocessing_configs import LARGEST_INPUT, find_config
-from netdissect.paths import contained
 from netdissect.segmenters.label_scores import Head, activated, digest_of, maps_in_chunks, stretched
 from netdissect.segmenters.label_tables import ClassLabels, class_labels, read_labels
 from netdissect.segmenters.segmenter import Images, LabelMaps, Segmenter, SegmenterOptions
@@ -190,42 +190,22 @@ def _check_graph(path: Path) -> str:
         raise SegmenterError(
             f"{path} is no ONNX graph ({_reason(error)}). Expected a whole file; export it again."
         ) from error
-    newest = onnx.defs.onnx_opset_version()
-    for one in model.opset_import:
-        if one.domain not in STANDARD_DOMAINS or one.version > newest:
-            seen = f"version {one.version} of the domain {one.domain or 'ai.onnx'!r}"
-            raise SegmenterError(
-                f"{path} needs {seen}. Expected operations of ONNX itself, of at most version {newest}; export it with "
-                "an earlier version and without custom operations."
-            )
+    domains = [one.domain for one in model.opset_import if one.domain not in STANDARD_DOMAINS]
+    if domains:
+        raise SegmenterError(
+            f"{path} needs operations of the domain {domains[0]!r}. Expected those of ONNX itself; export it without "
+            "custom operations."
+        )
+    refuse_newer_format(model, path, SegmenterError)
     digest = hashlib.sha256(path.read_bytes())
     tensors = [*graph_tensors(model.graph)]
     for function in model.functions:
         tensors += node_tensors(function.node)
-    files = {_external_file(onnx, tensor, path) for tensor in tensors}
-    for external in sorted(file for file in files if file is not None):
+    outside = [external_data(tensor, path, SegmenterError) for tensor in tensors]
+    for external in sorted({one.file for one in outside if one is not None}):
         with external.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
-
-
-def _external_file(onnx: Any, tensor: Any, path: Path) -> Path | None:
-    """Return the file of a tensor's values; None: they are in the graph."""
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return None
-    facts = {entry.key: entry.value for entry in tensor.external_data}
-    file = contained(path.parent, facts.get("location", ""), path, SegmenterError)
-    try:
-        start, length = int(facts.get("offset", 0)), int(facts.get("length", 0))
-        held = file.stat().st_size if file.is_file() else 0
-    except (ValueError, OSError):
-        start = length = held = -1
-    if start < 0 or length < 0 or start + max(length, 1) > held:
-        raise SegmenterError(
-            f"{path} keeps the weights {tensor.name!r} in {file}, {length:,} bytes from {start:,} on, but the file has "
-            f"{max(held, 0):,}. Expected it whole beside the graph; copy it again."
-        )
-    return file
 
 
 def _reason(error: Exception) -> str:
