@@ -3,11 +3,11 @@
     git clone https://github.com/OSU-NLP-Group/saev
     python -m benchmarks.dictionary_peers lite0.safetensors CELLS.npy --saev saev --environment peers
 
-The dictionary is handed to overcomplete as a TopKSAE and to saev as a SparseAutoencoder in evaluation mode, on the same
-cells, float32 (N, U). Printed are loss (mean squared error), R2 or NMSE, L0 and dead codes as each program defines
-them, and the files that both write are read back: the largest difference of codes. overcomplete divides by the
-distance from the mean of all numbers, not from the mean of each unit, so its R2 is compared with ours of that
-definition.
+The dictionary, of TopK or BatchTopK, is handed to overcomplete as a TopKSAE or BatchTopKSAE and to saev as a
+SparseAutoencoder, in evaluation mode, on the same cells, float32 (N, U). Printed are loss (mean squared error), R2 or
+NMSE, L0 and dead codes as each program defines them, and the files that both write are read back: the largest
+difference of codes. overcomplete divides by the distance from the mean of all numbers, not from the mean of each unit,
+so its R2 is compared with ours of that definition.
 """
 
 import argparse
@@ -35,15 +35,17 @@ READ = """
     weights = {name: torch.from_numpy(np.load(f"{folder}/{name}.npy")) for name in ("encoder", "encoder_bias",
         "decoder", "decoder_bias")}
     latents, units = weights["encoder"].shape
+    threshold = None if k else torch.from_numpy(np.load(folder + "/threshold.npy")).squeeze()
 """
 OVERCOMPLETE = (
     READ
     + """
     import matplotlib
     matplotlib.cm.get_cmap = matplotlib.colormaps.get_cmap  # of which it makes use when it is imported
-    from overcomplete import TopKSAE
+    from overcomplete import BatchTopKSAE, TopKSAE
     from overcomplete.metrics import dead_codes, l0, r2_score
-    sae = TopKSAE(units, latents, top_k=k)
+    sae = TopKSAE(units, latents, top_k=k) if k else BatchTopKSAE(units, latents)
+    sae.running_threshold = threshold
     linear = sae.encoder.final_block[0]
     with torch.no_grad():  # it has no bias of the decoder: cells and rebuilt cells are without it
         linear.weight.copy_(weights["encoder"])
@@ -53,7 +55,8 @@ OVERCOMPLETE = (
     shifted = cells - weights["decoder_bias"]
     with torch.no_grad():
         _, codes, rebuilt = sae(shifted)
-    torch.save({**sae.state_dict(), "k": torch.tensor(k)}, folder + "/overcomplete.pt")
+    kept = {"k": torch.tensor(k)} if k else {"threshold": sae.running_threshold}
+    torch.save({**sae.state_dict(), **kept}, folder + "/overcomplete.pt")
     np.save(folder + "/overcomplete.npy", codes.numpy())
     print(json.dumps({"loss": float((shifted - rebuilt).square().mean()), "r2": float(r2_score(shifted, rebuilt)),
         "l0": float(l0(codes)) * latents, "dead": int(dead_codes(codes).sum())}))
@@ -63,11 +66,14 @@ SAEV = (
     READ
     + """
     from saev.nn import modeling, objectives
-    config = modeling.SparseAutoencoderConfig(d_model=units, d_sae=latents, activation=modeling.TopK(top_k=k))
+    activation = modeling.TopK(top_k=k) if k else modeling.BatchTopK()
+    config = modeling.SparseAutoencoderConfig(d_model=units, d_sae=latents, activation=activation)
     sae = modeling.SparseAutoencoder(config)
     with torch.no_grad():
         sae.W_enc.copy_(weights["encoder"].T), sae.b_enc.copy_(weights["encoder_bias"])
         sae.W_dec.copy_(weights["decoder"]), sae.b_dec.copy_(weights["decoder_bias"])
+        if not k:
+            sae.activation.threshold.copy_(threshold)
     sae.eval()
     objective = objectives.get_objective(objectives.Matryoshka(n_prefixes=1)).eval()
     with torch.no_grad():
@@ -131,7 +137,8 @@ def main() -> None:
     cells = np.ascontiguousarray(stored[:: -(-len(stored) // asked.most)], np.float32)
     dictionary = read_dictionary(asked.dictionary, cells.shape[1], "layer", torch.from_numpy(cells))
     values, codes = ours(dictionary, torch.from_numpy(cells))
-    print(f"{len(cells):,} cells of {cells.shape[1]} units, {dictionary.units:,} latents, k = {dictionary.k}")
+    form = f"{dictionary.activation}, k = {dictionary.k}"
+    print(f"{len(cells):,} cells of {cells.shape[1]} units, {dictionary.units:,} latents, {form}")
     print("ours", json.dumps(values))
     python = make_environment(asked.environment)
     with tempfile.TemporaryDirectory() as name:
