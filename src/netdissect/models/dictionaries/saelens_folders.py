@@ -49,11 +49,11 @@ EXPECTED = f"Expected a folder of SAELens: {CONFIG} and {WEIGHTS}, as its save_i
 MOST_TEXT = 1 << 20
 
 
-class _Metadata(BaseModel):
+class _SaelensMetadata(BaseModel):
     hook_name: str | None = None
 
 
-class _Config(BaseModel):
+class _SaelensConfig(BaseModel):
     """What is read of ``cfg.json`` of any version; before version 6 the layer was not in ``metadata``."""
 
     architecture: str = "standard"
@@ -66,7 +66,7 @@ class _Config(BaseModel):
     normalize_activations: str | bool | None = None
     hook_name: str | None = None
     hook_point: str | None = None
-    metadata: _Metadata = Field(default_factory=_Metadata)
+    metadata: _SaelensMetadata = Field(default_factory=_SaelensMetadata)
 
     @property
     def function(self) -> str:
@@ -154,12 +154,12 @@ def _rescaled(weights: DictionaryWeights) -> DictionaryWeights:
     )
 
 
-def _read_config(path: Path) -> _Config:
+def _read_config(path: Path) -> _SaelensConfig:
     try:
         check_regular(path)
         if path.stat().st_size > MOST_TEXT:
             raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes, too many for its kind. {EXPECTED}.")
-        config = _Config.model_validate_json(path.read_bytes())
+        config = _SaelensConfig.model_validate_json(path.read_bytes())
     except OSError as error:
         raise CheckpointError(f"{path} cannot be opened ({error.strerror}). {EXPECTED}.") from error
     except ValidationError as error:
