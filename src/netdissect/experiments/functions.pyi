@@ -239,24 +239,25 @@ def labelers(
 ) -> ExperimentResult: ...
 
 def concept_vectors(
-    model: Network | torch.nn.Module | str, data: ConceptData | str | Path, *, layer: str | Sequence[str], cells: int =
-    ..., basis: str | Sequence[str] = ..., basis_images: int = ..., basis_cells: int = ..., basis_iterations: int = ...,
-    basis_seed: int = ..., protocol: str = ..., quantile: float | Sequence[float] = ..., threshold: Literal["exact",
-    "interpolated", "hazen"] = ..., threshold_grid: int | None = ..., anchor: Literal["receptive-field",
-    "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ..., restriction: Literal["annotated", "overlap",
-    "none"] = ..., duplicates: Literal["once", "each"] = ..., segmentation_size: int | None = ..., min_iou:
-    Literal["fdr"] | float = ..., categories: str | Sequence[str] | None = ..., split: Literal["train", "val"] | None =
-    ..., max_images: int | None = ..., sample_seed: int = ..., batch_size: Literal["auto"] | int = ..., device: str =
-    ..., precision: Literal["float32", "bfloat16"] = ..., backend: Literal["eager", "compile", "onnxruntime",
-    "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force: bool = ..., allow_nondeterministic: bool =
-    ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int = ..., holdout: float | None = ...,
-    sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool = ..., permutations:
-    Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ..., moments: bool =
-    ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"] | tuple[float,
-    float, float] | None = ..., weights: str | None = ..., state_dict: str | None = ..., weights_seed: int = ...,
-    input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float | Sequence[float] | None = ...,
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = ..., preprocessing:
-    object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
+    model: Network | torch.nn.Module | str, data: ConceptData | str | Path, *, layer: str | Sequence[str], classes: str
+    | Sequence[str] | str | Path | None = ..., cells: int = ..., basis: str | Sequence[str] = ..., basis_images: int =
+    ..., basis_cells: int = ..., basis_iterations: int = ..., basis_seed: int = ..., protocol: str = ..., quantile:
+    float | Sequence[float] = ..., threshold: Literal["exact", "interpolated", "hazen"] = ..., threshold_grid: int |
+    None = ..., anchor: Literal["receptive-field", "receptive-field-integer", "half-pixel", "half-pixel-pillow"] = ...,
+    restriction: Literal["annotated", "overlap", "none"] = ..., duplicates: Literal["once", "each"] = ...,
+    segmentation_size: int | None = ..., min_iou: Literal["fdr"] | float = ..., categories: str | Sequence[str] | None =
+    ..., split: Literal["train", "val"] | None = ..., max_images: int | None = ..., sample_seed: int = ..., batch_size:
+    Literal["auto"] | int = ..., device: str = ..., precision: Literal["float32", "bfloat16"] = ..., backend:
+    Literal["eager", "compile", "onnxruntime", "openvino"] | Literal["auto"] = ..., layout_check: bool = ..., force:
+    bool = ..., allow_nondeterministic: bool = ..., all_matching: bool = ..., top_images: int = ..., bootstrap: int =
+    ..., holdout: float | None = ..., sensitivity: float | Sequence[float] = ..., extra_metrics: bool = ..., iqr: bool =
+    ..., permutations: Literal["auto"] | int = ..., null: Literal["images", "locations"] = ..., keep_masks: bool = ...,
+    moments: bool = ..., stats_seed: int = ..., assume_layout: str | None = ..., receptive_field: Literal["half-pixel"]
+    | tuple[float, float, float] | None = ..., tcav: int = ..., target_class: str | Sequence[str] = ..., top_classes:
+    int = ..., images_per_class: int = ..., examples: int = ..., weights: str | None = ..., state_dict: str | None =
+    ..., weights_seed: int = ..., input_size: int | None = ..., mean: float | Sequence[float] | None = ..., std: float |
+    Sequence[float] | None = ..., interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+    | None = ..., preprocessing: object = ..., out: str | Path | None = ..., progress: Progress | bool | None = ...,
 ) -> ExperimentResult: ...
 
 def bases(

@@ -132,11 +132,16 @@ class ClassifierInputs(NetworkInputs):
     classes: Annotated[tuple[str, ...] | Path | None, Option(metavar="PATH")] = Field(
         None, description="Names of the outputs, one a line. Known: ImageNet's, the scenes of the synthetic data set."
     )
-    run: Run = Field(None, description="A finished run of this network: it labels the units.")
 
     def names(self, network: Network) -> tuple[str, ...] | None:
         """Return the names of the outputs; None: nothing is known of them."""
         return self.classes if isinstance(self.classes, tuple) else class_names(network, self.classes)
+
+
+class DissectedClassifierInputs(ClassifierInputs):
+    """One classifier, and a run of it."""
+
+    run: Run = Field(None, description="A finished run of this network: it labels the units.")
 
     def result(self) -> Result | None:
         """Open the run."""

@@ -37,7 +37,7 @@ from netdissect.experiments.ablate.unit_sets import (
     unit_table,
 )
 from netdissect.experiments.effect_sizes import Interval, decide, quantile_interval
-from netdissect.experiments.inputs import ClassifierInputs, ClassImages, Data
+from netdissect.experiments.inputs import ClassImages, Data, DissectedClassifierInputs
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ConclusionOutcome, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
@@ -84,7 +84,7 @@ class AblateConfig(Config):
     resamples: int = Field(2000, ge=100, description="Replicates of the bootstrap over images.")
 
 
-class AblateInputs(ClassifierInputs):
+class AblateInputs(DissectedClassifierInputs):
     """Inputs of the command."""
 
     class_images: Annotated[ClassImages | None, Option(metavar="PATH")] = Field(

@@ -30,7 +30,7 @@ from netdissect.experiments.attribution.contributions import (
     map_table,
 )
 from netdissect.experiments.effect_sizes import decide, mean_interval
-from netdissect.experiments.inputs import ClassifierInputs
+from netdissect.experiments.inputs import DissectedClassifierInputs
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
@@ -65,7 +65,7 @@ class AttributionConfig(Config):
     device: str = Field("auto", description="Torch device of the forward pass; auto: an accelerator if there is one.")
 
 
-class AttributionInputs(ClassifierInputs):
+class AttributionInputs(DissectedClassifierInputs):
     """Inputs of the command."""
 
     images: Annotated[tuple[Path, ...], OneOrMore, Option(argument=True, metavar="IMAGES...")] = Field(

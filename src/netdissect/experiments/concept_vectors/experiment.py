@@ -1,12 +1,13 @@
 """Ask whether concepts lie in single units, or in directions of several.
 
     one pass over cells -> vectors of every concept, chosen on half of the images -> IoU on the other half -> conclude
+    --tcav N: gradients of a classifier on the other half -> which classes depend on each concept
 
-Source: Fong and Vedaldi 2018 :cite:p:`fong2018net2vec`.
+Sources: Fong and Vedaldi 2018 :cite:p:`fong2018net2vec`; TCAV, Kim et al. 2018 :cite:p:`kim2018tcav`.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +17,23 @@ from pydantic import Field
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Progress
 from netdissect.config_fields import Config, Option
+from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.run_dissection import open_inputs
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
-from netdissect.evaluation.dictionaries.labeled_cells import CellRequest, names_made_of, network_layers, read_cells
+from netdissect.evaluation.dictionaries.labeled_cells import (
+    CellFiles,
+    CellRequest,
+    names_made_of,
+    network_layers,
+    read_cells,
+)
 from netdissect.evaluation.dictionaries.measure import encode_cells
+from netdissect.experiments.concept_vectors.class_tests import OutputClasses, tcav_table
 from netdissect.experiments.concept_vectors.layer_vectors import METHODS, OF_SEVERAL_UNITS, UNIT, concept_rows
+from netdissect.experiments.concept_vectors.tcav import SIGNIFICANT, TcavConfig
 from netdissect.experiments.effect_sizes import Interval, decide, mean_interval
-from netdissect.experiments.inputs import BATCH_SIZE, DATA, Data, NetworkInputs, caching
+from netdissect.experiments.inputs import BATCH_SIZE, DATA, ClassifierInputs, Data, caching
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded, join_sentences
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, ScheduledExperiment
@@ -35,7 +45,7 @@ PAPER = (
     "Fong and Vedaldi (2018): combinations of units segment concepts better than the best single unit, in every layer "
     "of AlexNet that was tried."
 )
-CONCEPTS = "concepts"
+CONCEPTS, TCAV = "concepts", "tcav"
 BEST = "best of several"
 """The vector or mask of several units that is best on the selection half."""
 
@@ -47,9 +57,12 @@ class ConceptVectorsConfig(Config):
         description="Layers, images and protocol; hold-out says which images are held out."
     )
     cells: int = Field(200_000, gt=0, description="Cells of each layer at most, an equal number of each image.")
+    tcav: Annotated[TcavConfig, Option(panel="Classes that depend on concepts")] = Field(
+        default_factory=TcavConfig, description="Which classes depend on each concept."
+    )
 
 
-class ConceptVectorsInputs(NetworkInputs):
+class ConceptVectorsInputs(ClassifierInputs):
     """Inputs of the command."""
 
     data: Data = Field(description=DATA)
@@ -62,6 +75,7 @@ def concept_vectors(
     config: ConceptVectorsConfig,
     *,
     out: str | Path,
+    class_names: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> ExperimentResult:
     """Find vectors of every concept in layers and their bases, and compare them with the best single units.
@@ -76,6 +90,8 @@ def concept_vectors(
         The layers.
     out
         An interrupted pass resumes in ``OUT/work``.
+    class_names
+        Of the outputs of a classifier, in order, for TCAV; None: their indices.
     progress
         Receives every stage.
 
@@ -84,33 +100,44 @@ def concept_vectors(
     ExperimentResult
         `table`: layer, method, concepts, iou, iou_ci_low, iou_ci_high (mean over concepts on held-out cells, with
         Student's interval), unit_share (mean IoU of the best units over it). `extra_tables`: `concepts`, with layer,
-        method, concept, category, unit, selection_iou, heldout_iou.
+        method, concept, category, unit, selection_iou, heldout_iou; and with TCAV `tcav`, a row for each layer of the
+        network, class and concept; see `netdissect.experiments.concept_vectors.tcav`.
     """
-    seconds, work = dict[str, float](), Path(out) / "work"
+    seconds, work, tests = dict[str, float](), Path(out) / "work", config.tcav
+    tested = tests.check()
     source = open_inputs(network, concepts, config.dissect, caching(out), progress=progress)
-    frames = []
+    classes = OutputClasses.of(network, network_layers(source), tests, class_names) if tested else None
     with timed("cells", seconds):
         files = read_cells(source, CellRequest(config.cells, config.dissect.statistics.stats_seed), work, progress)
-    quantile = config.dissect.protocol.quantiles[0]
     with timed("vectors", seconds):
-        for made_of in network_layers(source):
-            cells, labels = files.cells(made_of.name), files.concepts(made_of.name)
-            for name in names_made_of(source, made_of.name):
-                codes = encode_cells(source.network.bases.get(name), cells)
-                rows = concept_rows(codes, labels, source.data, quantile, progress)
-                frames.append(rows.select(pl.lit(name).alias("layer"), pl.all()))
+        extra = {CONCEPTS: _concept_table(source, files, config.dissect.protocol.quantiles[0], progress)}
+    if classes is not None:
+        with timed("tcav", seconds):
+            extra[TCAV] = tcav_table(source, files, classes, tests, work, progress)
     shutil.rmtree(work)
+    context = {"network": network.name, "concepts": str(source.data.root)}
+    table = layer_table(extra[CONCEPTS])
+    return concluded("concept-vectors", config, table, conclude, context=context, extra_tables=extra, seconds=seconds)
+
+
+def _concept_table(
+    source: DissectionInputs, files: CellFiles, quantile: float, progress: Progress | None
+) -> pl.DataFrame:
+    """Return the rows of all layers and bases of them."""
+    frames = []
+    for made_of in network_layers(source):
+        cells, labels = files.cells(made_of.name), files.concepts(made_of.name)
+        for name in names_made_of(source, made_of.name):
+            codes = encode_cells(source.network.bases.get(name), cells)
+            rows = concept_rows(codes, labels, source.data, quantile, progress)
+            frames.append(rows.select(pl.lit(name).alias("layer"), pl.all()))
     found = pl.concat(frames)
     if found.is_empty():
         raise ConfigError(
             f"no concept of {source.data.root} has cells in both halves of the images. Expected a data set in which "
             "concepts cover more than half of the pixels of some cells."
         )
-    context = {"network": network.name, "concepts": str(source.data.root)}
-    table = layer_table(found)
-    return concluded(
-        "concept-vectors", config, table, conclude, context=context, extra_tables={CONCEPTS: found}, seconds=seconds
-    )
+    return found
 
 
 def with_best(found: pl.DataFrame) -> pl.DataFrame:
@@ -166,7 +193,7 @@ def conclude(
     config
         Of the experiment.
     extra
-        ``concepts``: without it nothing is decided.
+        ``concepts``: without it nothing is decided. ``tcav`` adds a sentence.
     """
     shares = "; ".join(
         f"{row['layer']} {row['unit_share']:.0%}" if row["unit_share"] is not None else f"{row['layer']} no IoU"
@@ -180,8 +207,29 @@ def conclude(
         f"Of the IoU that the best combination of units has with a concept, the best unit holds: {shares} (means over "
         "concepts on held-out images).",
         f"The combination gains {gain}, the mean over concepts, each over all layers.",
+        tcav_text(extra[TCAV]) if TCAV in extra else "",
     )
     return Conclusion(question=QUESTION, paper=PAPER, finding=text, outcome=decide(gain, "more"))
+
+
+def tcav_text(tests: pl.DataFrame) -> str:
+    """Return how many pairs of class and concept differ from random sets in each layer, and the most distant pair."""
+    if tests.is_empty():
+        return "TCAV: no concept has enough images."
+    parts = []
+    for layer in tests["layer"].unique(maintain_order=True):
+        rows = tests.filter(layer=layer)
+        passed, null = (int((rows[name] < SIGNIFICANT).sum()) for name in ("adjusted_p_value", "null_adjusted_p_value"))
+        most = rows.sort((pl.col("tcav") - pl.col("random_tcav")).abs(), descending=True, maintain_order=True)
+        pair = most.row(0, named=True)
+        parts.append(
+            f"{layer} {passed} of {len(rows)}, and {null} with random images in place of the concept's; most distant: "
+            f"{pair['concept']} for {pair['class']} with {pair['tcav']:.2f} (random sets {pair['random_tcav']:.2f})"
+        )
+    return (
+        "TCAV: pairs of class and concept that differ from random sets (t test, Bonferroni, p below "
+        f"{SIGNIFICANT}): {'; '.join(parts)}."
+    )
 
 
 def run_synthetic(workspace: Workspace) -> ExperimentResult:
@@ -205,7 +253,9 @@ def requirements(job: ReproduceJob) -> ScheduledExperiment:
 
 
 def _run(inputs: ConceptVectorsInputs, out: Path, progress: Progress | None) -> ExperimentResult:
-    return concept_vectors(inputs.load(), inputs.data, inputs.config, out=out, progress=progress)
+    network = inputs.load()
+    names = inputs.names(network) if inputs.config.tcav.check() else None
+    return concept_vectors(network, inputs.data, inputs.config, out=out, class_names=names, progress=progress)
 
 
 CONCEPT_VECTORS = Experiment(
@@ -217,6 +267,6 @@ CONCEPT_VECTORS = Experiment(
     conclude=conclude,
     requirements=requirements,
     run_synthetic=run_synthetic,
-    extra_tables=(CONCEPTS,),
+    extra_tables=(CONCEPTS, TCAV),
     defaults=BATCH_SIZE,
 )

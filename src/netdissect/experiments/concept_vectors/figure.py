@@ -1,12 +1,13 @@
-"""The mean IoU of each method by layer, and the best unit of each concept against several units."""
+"""The mean IoU of each method by layer, the best unit of each concept against several units, and TCAV of classes."""
 
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from netdissect.experiments.concept_vectors.tcav import SIGNIFICANT
 from netdissect.experiments.figure_parts import plain_text, short
 from netdissect.experiments.outcome import ExperimentResult
-from netdissect.plots.style import FAINT, INK, SMALL, STACKED, TEXT, WIDTH, legend_above, new_figure, panels
+from netdissect.plots.style import FAINT, INK, SMALL, STACKED, TEXT, WIDTH, legend_above, new_figure, plain
 
 COLORS = {
     "unit": INK, "net2vec-1": FAINT, "net2vec-8": "#56b4e9", "net2vec-all": "#0072b2", "fastcav": "#e69f00",
@@ -16,11 +17,21 @@ ROW = 0.3  # inches of one layer
 
 
 def draw(result: ExperimentResult, width: float = WIDTH) -> Figure:
-    """Draw the mean held-out IoU with its 95 % interval by layer and method; and each concept, one unit or several."""
+    """Draw the mean held-out IoU with its 95 % interval by layer and method; and each concept, one unit or several.
+
+    With TCAV, also the score of each concept for the classes, in the last layer.
+    """
     layers = result.table["layer"].unique(maintain_order=True).to_list()
-    height = max(2.8, 1.4 + ROW * len(layers))
-    figure = new_figure(width, height * 2 if width < STACKED else height)
-    left, right = panels(figure, 2)
+    tests = _tests_of_last_layer(result)
+    heights = [max(2.8, 1.4 + ROW * len(layers))]
+    heights *= 2 if width < STACKED else 1
+    if tests is not None:
+        heights.append(0.9 + ROW * tests["class"].n_unique())
+    figure = new_figure(width, sum(heights))
+    grid = figure.add_gridspec(len(heights), 1 if width < STACKED else 2, height_ratios=heights)
+    left, right = (plain(figure.add_subplot(grid[at])) for at in (0, 1))
+    if tests is not None:
+        _classes(plain(figure.add_subplot(grid[-1, :])), tests)
     for at, layer in enumerate(layers):
         _layer(left, at, result.table.filter(layer=layer))
     left.set_yticks(range(len(layers)), [short(name) for name in layers], fontsize=SMALL, color=INK)
@@ -54,6 +65,25 @@ def _concepts(axes: Axes, found: pl.DataFrame) -> None:
     axes.set_ylim(0, most)
     axes.set_ylabel("ridge", color=INK, fontsize=TEXT)
     _plain(axes, "best unit")
+
+
+def _tests_of_last_layer(result: ExperimentResult) -> pl.DataFrame | None:
+    tests = result.extra_tables.get("tcav")
+    return None if tests is None or tests.is_empty() else tests.filter(layer=tests["layer"][-1])
+
+
+def _classes(axes: Axes, tests: pl.DataFrame) -> None:
+    """Draw for each class the TCAV score of every concept; those that differ from random sets have a color."""
+    names = tests["class"].unique(maintain_order=True).to_list()
+    axes.axvline(0.5, color=FAINT, linewidth=0.8)
+    for at, name in enumerate(names):
+        for differs, color in ((False, FAINT), (True, COLORS["net2vec-all"])):
+            rows = tests.filter((pl.col("class") == name) & ((pl.col("adjusted_p_value") < SIGNIFICANT) == differs))
+            axes.plot(rows["tcav"], [at] * len(rows), "|", color=color, markersize=7)
+    axes.set_yticks(range(len(names)), [short(name, length=20) for name in names], fontsize=SMALL, color=INK)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(-0.02, 1.02)
+    _plain(axes, f"TCAV, {short(tests['layer'][0], length=14)}")
 
 
 def _plain(axes: Axes, label: str) -> None:
