@@ -181,7 +181,7 @@ def module_only(): return pair()[0]
 def swapped(): return pair()[::-1]
 def scripted(): return torch.jit.script(pair()[0]), PREPROCESSING
 def exported(): return torch.export.export(pair()[0].eval(), (torch.rand(1, 1, 16, 16),)), PREPROCESSING
-def function(): return print, PREPROCESSING
+def function(): return len, PREPROCESSING
 def broken(): raise KeyError("lost")
 number = 3
 """
