@@ -33,6 +33,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
 import strategies  # noqa: E402  the folder of tests comes first
+from faults.children import ended, load_loops, note_loops, show_stacks_on_request  # noqa: E402
 from netdissect.concepts.build.build import build_dataset  # noqa: E402
 from netdissect.concepts.build.write_options import WriteOptions  # noqa: E402
 from netdissect.concepts.sources import parse_source  # noqa: E402
@@ -79,8 +80,8 @@ class Field:
         self.folder = folder
         self.data = strategies.write_broden(folder / "data", images(count=IMAGES), COVERAGE, image=(SIDE, SIDE))
         self.run = folder / "run"
-        self.said = folder / "said.txt"
-        self.finish()  # compiles
+        self.said, self.stacks = folder / "said.txt", folder / "stacks.txt"
+        self._compile()
         self.clear()
         begin = time.monotonic()
         self.finish()
@@ -89,6 +90,15 @@ class Field:
 
     def start(self, before: Before = nothing, out: Path | None = None) -> int:
         """Fork a child that dissects, after `before`; returns its number."""
+
+        def dissect_after() -> None:
+            before()
+            dissect(build(), self.data, config=SETTINGS, out=out or self.run, execution=EXECUTION)
+
+        return self.fork(dissect_after)
+
+    def fork(self, action: Callable[[], object]) -> int:
+        """Fork a child that does something; returns its number."""
         self.said.write_text("")
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the child is where it can take it
         child = os.fork()
@@ -97,16 +107,16 @@ class Field:
             return child
         code = CRASHED
         try:
-            code = self._dissect(before, out or self.run)
+            code = self._carry_out(action)
         finally:
             os._exit(code)  # a child must not return into the parent's code, which would clear the folder away
 
-    def _dissect(self, before: Before, out: Path) -> int:
+    def _carry_out(self, action: Callable[[], object]) -> int:
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            show_stacks_on_request(self.stacks.open("w"))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            before()
-            dissect(build(), self.data, config=SETTINGS, out=out, execution=EXECUTION)
+            action()
         except (NetdissectError, MemoryError) as error:
             self.said.write_text(f"{type(error).__name__}: {error}")
             return REFUSED
@@ -117,9 +127,28 @@ class Field:
             return CRASHED
         return 0
 
+    def _compile(self) -> None:
+        """Dissect once, and load the loops that this has compiled."""
+        loops = self.folder / "loops"
+
+        def dissect_and_note() -> None:
+            dissect(build(), self.data, config=SETTINGS, out=self.run, execution=EXECUTION)
+            note_loops(loops)
+
+        if self.ended(self.fork(dissect_and_note)):
+            raise Lost(f"the first run failed: {self.message()}")
+        load_loops(loops)
+
+    def ended(self, child: int) -> int:
+        """Wait for a child; returns its exit code, or minus the signal that ended it."""
+        code = ended(child)
+        if code is None:
+            raise Lost(f"a child hung, and was killed; its threads stood here:\n{self.stacks.read_text()}")
+        return code
+
     def finish(self, before: Before = nothing, out: Path | None = None) -> int:
         """Dissect in a child to the end; returns its exit code, or minus the signal that ended it."""
-        return os.waitstatus_to_exitcode(os.waitpid(self.start(before, out), 0)[1])
+        return self.ended(self.start(before, out))
 
     def tables(self) -> dict[str, str]:
         """Digests of every table of the finished run."""
@@ -142,7 +171,7 @@ class Field:
         child = self.start()
         time.sleep(after)
         os.kill(child, how)
-        return self.adapt(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0)
+        return self.adapt(self.ended(child) != 0)
 
     def expect_equal(self) -> None:
         """Run again, without a fault: the result must be that of an unbroken run."""
@@ -280,15 +309,8 @@ def damage_result(field: Field) -> int:
     _wound(field, field.run / name)
     if list(corrupted_files(field.run)[1]) != [name]:
         raise Lost(f"damage to {name} went unseen")
-    child = os.fork()
-    if child == 0:
-        code = CRASHED
-        try:
-            repair(field.run, network=build())
-            code = 0
-        finally:
-            os._exit(code)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or field.tables() != field.wanted:
+    child = field.fork(lambda: repair(field.run, network=build()))
+    if field.ended(child) or field.tables() != field.wanted:
         raise Lost(f"{name} was not repaired")
     return 1
 
@@ -346,7 +368,7 @@ def change_data(field: Field) -> int:
         child = field.start()
         time.sleep(field.random.uniform(0.3, 0.9) * field.seconds)
         image.write_bytes(content)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        code = field.ended(child)
         if field.adapt(code != 0):
             field.expect_refused(code, "were changed while the run was under way")
             break
@@ -359,7 +381,7 @@ def run_twice(field: Field) -> int:
     first = field.start()
     time.sleep(0.3 * field.seconds)
     code = field.finish()
-    if os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]) not in (0, REFUSED):
+    if field.ended(first) not in (0, REFUSED):
         raise Lost("the first of two processes broke")
     if code not in (0, REFUSED):
         raise Lost(f"the second of two processes ended with {code}: {field.message()}")
@@ -376,19 +398,9 @@ def kill_loader(field: Field) -> int:
     wanted = field.folder / "wanted"
     if not wanted.exists():
         build_dataset(wanted, [parse_source(f"masks:{source}")], WriteOptions(size=32), workers=1)
-    child = os.fork()
-    if child == 0:
-        code = CRASHED
-        try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            build_dataset(out, [parse_source(f"masks:{source}")], WriteOptions(size=32), workers=2)
-            code = 0
-        except NetdissectError:
-            code = REFUSED
-        finally:
-            os._exit(code)
+    child = field.fork(lambda: build_dataset(out, [parse_source(f"masks:{source}")], WriteOptions(size=32), workers=2))
     struck = _kill_a_grandchild(child, field.random.uniform(0, 0.3))
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = field.ended(child)
     if code == CRASHED:
         raise Lost("a killed loader ended in a crash")
     if code:

@@ -12,7 +12,6 @@ ended otherwise, or gave another result than an unbroken one.
 import argparse
 import atexit
 import contextlib
-import faulthandler
 import os
 import random
 import shutil
@@ -33,13 +32,13 @@ sys.path.insert(0, str(TESTS))
 
 import run_asserts  # noqa: E402  the folder of tests comes first
 import strategies  # noqa: E402
+from faults.children import PATIENCE, ended, show_stacks_on_request  # noqa: E402
 from netdissect.cli import main  # noqa: E402
 from netdissect.result import load_result  # noqa: E402
 from networks import COVERAGE, SIDE, images  # noqa: E402
 
 IMAGES = 30
 INTERRUPTED = 130
-PATIENCE = 60.0  # seconds, beside three times those of a run
 NETWORK = """
 import networks
 
@@ -98,7 +97,7 @@ class Trials:
         os.dup2(errors, 1)
         os.dup2(errors, 2)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        faulthandler.register(signal.SIGUSR1, file=(self.folder / "stacks").open("w"), all_threads=True)
+        show_stacks_on_request((self.folder / "stacks").open("w"))
         code = 0
         try:
             action()
@@ -118,17 +117,7 @@ class Trials:
 
     def end(self, number: int) -> int | None:
         """Wait for a process, and return its exit code; None: it hung, and was killed."""
-        deadline = time.monotonic() + PATIENCE + 3 * self.seconds
-        while time.monotonic() < deadline:
-            done, status = os.waitpid(number, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.002)
-        os.kill(number, signal.SIGUSR1)
-        time.sleep(1)
-        os.kill(number, signal.SIGKILL)
-        os.waitpid(number, 0)
-        return None
+        return ended(number, PATIENCE + 3 * self.seconds)
 
     def interrupt(self, out: Path) -> bool:
         """Begin, or go on with, a run, and interrupt it; returns whether it came to its end before."""

@@ -33,6 +33,11 @@ from netdissect.cli import main
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.explorer import create_app, guarded
 
+TESTS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))
+
+from faults.children import PAUSE, ended, load_loops, note_loops, show_stacks_on_request  # noqa: E402  the folder of tests comes first
+
 FACTORY = """
 import torch
 from netdissect import Preprocessing
@@ -44,7 +49,7 @@ def small():
 NETWORK = "python:outside_factory:small"
 OF_TIMES = {"run.json", "log.jsonl", "config.json", "holder.json", "lock"}  # differ from run to run
 LOGS = {"log.jsonl", "holder.json", "lock", "README.txt"}  # nothing is made of them
-LONGEST = 120.0
+LONGEST = 120.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -61,29 +66,45 @@ class Ended:
         return self.code in (1, 2) and "Traceback" not in self.said
 
 
-def command(*words: object, kill_after: float = LONGEST) -> Ended:
-    """Run a command in a forked child, for some seconds at most."""
+def command(*words: object, kill_after: float | None = None, loops: Path | None = None) -> Ended:
+    """Run a command in a forked child: to its end, or for some seconds at most; note in a file the loops it loads."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if child == 0:
-            os._exit(_carry_out(words, out.fileno(), err.fileno()))
-        limit, found = time.monotonic() + kill_after, (0, 0)
-        while found == (0, 0):
-            if time.monotonic() > limit:
-                os.kill(child, signal.SIGKILL)
-                found = os.waitpid(child, 0)
-            else:
-                time.sleep(0.002)
-                found = os.waitpid(child, os.WNOHANG)
+            status = 70
+            try:
+                status = _carry_out(words, out.fileno(), err.fileno())
+                if loops is not None:
+                    note_loops(loops)
+            finally:
+                os._exit(status)
+        code = ended(child, LONGEST) if kill_after is None else _killed(child, kill_after)
         for file in (out, err):
             file.seek(0)
-        return Ended(os.waitstatus_to_exitcode(found[1]), out.read(), err.read())
+        printed, said = out.read(), err.read()
+    if code is None:
+        print(f"{words} hung: {said}", file=sys.stderr, flush=True)  # noqa: T201
+        code = -signal.SIGKILL
+    return Ended(code, printed, said)
+
+
+def _killed(child: int, after: float) -> int:
+    """Kill a process after some seconds if it has not ended by then; return its exit code."""
+    limit = time.monotonic() + after
+    while time.monotonic() < limit:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(PAUSE)
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _carry_out(words: tuple[object, ...], out: int, err: int) -> int:
     os.dup2(out, 1)
     os.dup2(err, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    show_stacks_on_request(sys.stderr)
     sys.argv = ["netdissect", *map(str, words)]
     code = 70
     try:
@@ -124,9 +145,11 @@ class World:
 
     def must(self, *words: object) -> Ended:
         """Run a command that must succeed."""
-        ended = command(*words)
+        loops = self.root / "loops"
+        ended = command(*words, loops=loops)
         if ended.code:
             raise SystemExit(f"{words} ended with {ended.code}: {ended.said}")
+        load_loops(loops)
         return ended
 
     def copy(self, *names: str) -> None:
@@ -248,14 +271,18 @@ def _judged(world: World, ended: Ended, name: str) -> str:
 
 def make_broken(world: World, dice: random.Random, until: str) -> None:
     """Kill a run when a file of its work is there."""
-    seconds = 0.3
+    begin = time.monotonic()
+    world.must(*world.run("timed", "--cache-folder", "none"))
+    longest = time.monotonic() - begin
+    seconds = 0.3 * longest
     for _ in range(80):
         shutil.rmtree(world.root / "broken", ignore_errors=True)
         command(*world.run("broken", "--cache-folder", "none"), kill_after=seconds)
         if (world.root / "broken" / "work" / until).exists() and not (world.root / "broken" / "run.json").exists():
             world.keep("broken")
             return
-        seconds = seconds * 1.15 if not (world.root / "broken" / "run.json").exists() else dice.uniform(0.2, 1.0)
+        is_through = (world.root / "broken" / "run.json").exists()
+        seconds = dice.uniform(0.2, 1.0) * longest if is_through else seconds * 1.15
     raise SystemExit(f"no run could be killed with {until}")
 
 
