@@ -20,8 +20,9 @@ PINS := pip list --format freeze --exclude netdissect --exclude pip | sed -E 's/
 demo: $(VENV)/installed
 	$(BIN)/netdissect demo --out demo
 
+# Where Python is told to keep no bytecode, each process that a test starts would compile every module anew.
 test: $(VENV)/installed-dev browser
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/installed-dev docs
 	$(BIN)/ruff check .

@@ -32,6 +32,9 @@ SHARED = TESTS.parents[1] / "shared"
 # A program of its own, which needs a package that does not install everywhere.
 collect_ignore = ["fuzz/coverage_guided.py"]
 
+# Files whose tests take long; all of them run in processes of their own, so no other test depends on their place.
+LONGEST = ("tests/faults/test_faults.py", "tests/test_journeys.py", "tests/test_wheel.py")
+
 # The rooms' tests import the oracle and the tiny worlds that lie beside this file.
 sys.path.insert(0, str(TESTS))
 
@@ -68,6 +71,12 @@ def seed_generators() -> None:
     np.random.seed(0)  # noqa: NPY002
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes half a minute a test: if it came last, one worker would wait for the other."""
+    ranks = {file: rank for rank, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
 
 
 @pytest.hookimpl(tryfirst=True)
