@@ -1,13 +1,19 @@
 """Where compiled loops are kept, and what happens where they cannot be."""
 
+import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numba
+import numpy as np
+import numpy.typing as npt
 import platformdirs
 import pytest
 from numba.core import caching
+from numba.core.registry import CPUDispatcher
 
+import guarded
 from netdissect import jit
 
 
@@ -83,3 +89,62 @@ def test_machine_code_for_a_type_that_is_gone_is_made_anew(monkeypatch: pytest.M
     again = jit.compiled(total)
     assert again((4, 5)) == 9
     assert sum(again.stats.cache_hits.values()) == 1
+
+
+class Row(NamedTuple):
+    """A row of an array."""
+
+    values: npt.NDArray[np.float64]
+
+
+def row_of(values: npt.NDArray[np.float64], index: int) -> Row:
+    return Row(values[index])
+
+
+def subtract_first_row(values: npt.NDArray[np.float64]) -> None:
+    for index in range(len(values) - 1, -1, -1):
+        row, first = PIECE(values, index).values, PIECE(values, 0).values
+        for column in range(len(row)):
+            row[column] -= first[column]
+
+
+PIECE = jit.inlined(row_of)
+
+
+def test_a_piece_is_in_the_machine_code_of_its_caller_alone_also_when_that_is_read_from_the_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    references = []
+    for hits in (0, 1):
+        loop, values = jit.compiled_in_place(subtract_first_row), np.arange(4.0).reshape(2, 2)
+        references.append(sys.getrefcount(values))
+        loop(values)
+        assert values.tolist() == [[0, 0], [2, 2]]
+        assert (sum(loop.stats.cache_hits.values()), sys.getrefcount(values)) == (hits, references[0])
+    assert [piece.library.get_pointer_to_function(piece.fndesc.mangled_name) for piece in PIECE.overloads.values()] == [
+        0,
+        0,
+    ]
+
+
+def test_pieces_are_part_of_loops_that_count_references_or_of_loops_that_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guarded.guard_all(monkeypatch)  # imports all modules with loops
+    monkeypatch.undo()
+    kinds: defaultdict[CPUDispatcher, set[bool]] = defaultdict(set)
+
+    def visit(function: CPUDispatcher, in_place: bool) -> None:
+        for name in function.py_func.__code__.co_names:
+            called = function.py_func.__globals__.get(name)
+            if isinstance(called, CPUDispatcher) and "forceinline" in called.targetoptions:
+                kinds[called].add(in_place)
+                visit(called, in_place)
+
+    for name, module in list(sys.modules.items()):
+        for loop in vars(module).values() if name.startswith("netdissect.") else ():
+            if isinstance(loop, CPUDispatcher) and "forceinline" not in loop.targetoptions:
+                visit(loop, loop.targetoptions.get("_nrt") is False)
+    assert {True, False} <= set().union(*kinds.values())
+    assert [piece for piece, of_loops in kinds.items() if len(of_loops) > 1] == []

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.activations.sparse.sparse_maps import SparseMaps
-from netdissect.jit import compiled
+from netdissect.jit import compiled_in_place
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -109,7 +109,7 @@ def _floors() -> Floats:
 FLOORS = _floors()
 
 
-@compiled
+@compiled_in_place
 def _find_bins(counts: Ints, rank: int, bins: Ints) -> None:
     """Write one more than the bin of the `rank`-th largest value of each unit to `bins`; 0 where there are fewer."""
     for unit in range(len(counts)):
@@ -120,7 +120,7 @@ def _find_bins(counts: Ints, rank: int, bins: Ints) -> None:
         bins[unit] = bin_index + 1 if above >= rank else 0
 
 
-@compiled
+@compiled_in_place
 def _count(bits: npt.NDArray[np.int32], bin_indices: npt.NDArray[np.int32], counts: Ints) -> None:
     """Add values (B, U, n), as bits, to the counts of a few units at a time, which stay in the cache.
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from netdissect import checksums
 from netdissect.activations.array_log import AppendOnlyFile
-from netdissect.jit import compiled
+from netdissect.jit import compiled, compiled_in_place
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -123,7 +123,7 @@ def _of_each_map(compute: Callable[[Floats, Floats], None], maps: Floats) -> Flo
     return values.reshape(images, units)
 
 
-@compiled
+@compiled_in_place
 def _largest(cells: Floats, maxima: Floats) -> None:
     for row in range(len(cells)):
         largest = cells[row, 0]

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from netdissect.activations.array_log import AppendOnlyFile
 from netdissect.activations.image_values import largest_values
 from netdissect.concepts import Size
-from netdissect.jit import compiled
+from netdissect.jit import compiled_in_place
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -110,7 +110,7 @@ def _unpack(content: bytes, shape: tuple[int, ...]) -> Floats:
     return maps
 
 
-@compiled
+@compiled_in_place
 def _scatter(active: npt.NDArray[np.bool_], needed: Bytes, values: Floats, maps: Floats) -> None:
     """Invert `_select`: fill the maps (B * U, cells); `needed` has one bit a cell, few of which are set."""
     begin, kept = 0, 0
@@ -132,7 +132,7 @@ def _scatter(active: npt.NDArray[np.bool_], needed: Bytes, values: Floats, maps:
         begin = end
 
 
-@compiled
+@compiled_in_place
 def _select(
     maps: Floats, active: npt.NDArray[np.bool_], bound: Floats, frames: Bytes, needed: Bytes, values: Floats
 ) -> np.int64:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from netdissect.activations.image_values import largest_values
 from netdissect.concepts import Size
-from netdissect.jit import compiled, inlined
+from netdissect.jit import compiled_in_place, inlined
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -75,7 +75,7 @@ class TopImages:
         self._slots[:], self._maps[:] = state["slots"], state["maps"]
 
 
-@compiled
+@compiled_in_place
 def _insert(
     maps: Floats, largest: Floats, image_index: Ints, kept_index: Ints, maxima: Floats, slots: Ints, kept_maps: Floats
 ) -> None:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from netdissect.activations.topk_memmap import MemmapTopK
 from netdissect.config import Threshold
 from netdissect.errors import ShapeError
-from netdissect.jit import compiled, inlined
+from netdissect.jit import compiled_in_place, inlined
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -224,7 +224,7 @@ def buffer_capacity(keep: int, total: int) -> int:
     return min(total, keep + max(keep // 2, 1024))
 
 
-@compiled
+@compiled_in_place
 def _keep_largest(
     values: Floats,
     maxima: Floats,

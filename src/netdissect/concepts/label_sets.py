@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.concepts import Labels, Size
-from netdissect.jit import compiled
+from netdissect.jit import compiled_in_place
 
 Ints = npt.NDArray[np.int64]
 LabelIds = npt.NDArray[np.int32]
@@ -78,7 +78,7 @@ def _find_label_sets(label_channels: LabelIds) -> tuple[LabelIds, Ints, LabelIds
     return set_index, np.bincount(set_index, minlength=len(label_ids)), label_ids
 
 
-@compiled
+@compiled_in_place
 def _split_sets(
     set_index: LabelIds, channel_labels: LabelIds, refined_index: LabelIds, pairs: Ints, hash_table: LabelIds
 ) -> int:

@@ -12,7 +12,7 @@ took up to seven times as long.
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.jit import compiled, inlined
+from netdissect.jit import compiled, compiled_in_place, inlined
 from netdissect.scoring.kernel_arrays import (
     ANNOTATED,
     NONE,
@@ -85,7 +85,7 @@ def count_batch(
     return masks, entries, run_masks, runs
 
 
-@compiled
+@compiled_in_place
 def _count_images(
     maps: Maps,
     cells: Maps,
@@ -127,7 +127,7 @@ def labels_of_image(labels: LabelArrays, image: int) -> ImageArrays:
     )
 
 
-@compiled
+@compiled_in_place
 def any_above(cells: Maps, threshold: np.float32) -> bool:
     """Tell whether any cell of a map, float32 (h, w), exceeds a threshold."""
     above = np.int64(0)

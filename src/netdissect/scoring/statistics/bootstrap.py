@@ -22,7 +22,7 @@ import numpy.typing as npt
 import scipy
 
 from netdissect.config import RULES, Rule
-from netdissect.jit import compiled
+from netdissect.jit import compiled_in_place
 from netdissect.scoring.detectors import passes
 from netdissect.scoring.iou import Floats, best_concepts, iou, leading_concepts, top_category
 from netdissect.scoring.per_image_counts import ImageIntersections, ImageLabelCounts
@@ -272,7 +272,7 @@ def _add(targets: Ints, positions: Ints, values: Ints, weights: Weights, sums: I
     add_weighted(targets[order], positions[order], values[order], weights, sums)
 
 
-@compiled
+@compiled_in_place
 def add_weighted(targets: Ints, positions: Ints, values: Ints, weights: Weights, sums: Ints) -> None:
     """Add values (N,), each weighted by the weights (n, R) of its image, to one of several sums (m, R)."""
     for entry in range(len(targets)):

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from netdissect.jit import compiled
+from netdissect.jit import compiled_in_place
 from netdissect.scoring.iou import Floats
 from netdissect.scoring.per_image_counts import ImageIntersections, ImageLabelCounts
 from netdissect.scoring.statistics.bootstrap import CONFIDENCE_LEVEL, Bools, CandidateConcepts, Ints, ThresholdShift
@@ -127,7 +127,7 @@ class InfluenceMoments:
         self.images[0] += len(labels.images)
 
 
-@compiled
+@compiled_in_place
 def _add_masks(
     masks: ImageIntersections,
     positions: Ints,

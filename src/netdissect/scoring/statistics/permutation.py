@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from netdissect.concepts import ConceptData
 from netdissect.config import NullModel, Restriction
-from netdissect.jit import compiled
+from netdissect.jit import compiled_in_place
 from netdissect.scoring.iou_counter import ConceptTotals, IoUCounts
 from netdissect.scoring.kernel_arrays import LabelArrays
 from netdissect.scoring.mask_runs import MaskRuns, UInts
@@ -232,7 +232,7 @@ def find_best_concepts(
     return BestConcepts(best_ids, scores)
 
 
-@compiled
+@compiled_in_place
 def _find_best(
     intersections: Ints,
     mask_pixels: Ints,

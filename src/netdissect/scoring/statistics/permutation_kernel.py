@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.jit import compiled, inlined
+from netdissect.jit import compiled_in_place, inlined
 from netdissect.scoring.kernel import labels_of_image
 from netdissect.scoring.kernel_arrays import ImageArrays, LabelArrays
 
@@ -125,7 +125,7 @@ def count_permutations(
     _count_images(masks, labels, draws, category_of, scratch, (intersection, activation))
 
 
-@compiled
+@compiled_in_place
 def _count_images(
     masks: Any,
     labels: LabelArrays,
