@@ -18,6 +18,7 @@ from numba.core import caching, codegen, compiler
 _njit: Any = numba.njit
 _Library: Any = codegen.JITCodeLibrary
 _Compiler: Any = compiler.CompilerBase
+_Passes: Any = compiler.DefaultPassBuilder
 _FunctionCode: Any = caching.CompileResultCacheImpl
 _FunctionCache: Any = caching.FunctionCache
 # By position: some versions of Numba begin the names of these classes with an underscore.
@@ -90,7 +91,7 @@ class _PieceCompiler(_Compiler):  # type: ignore[misc]
     def define_pipelines(self) -> list[Any]:
         """Compile as usual, into a library of pieces."""
         self.state.library = _PieceLibrary(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
-        return [compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)]
+        return [_Passes.define_nopython_pipeline(self.state)]
 
 
 class _UserFolder(_UserWide):  # type: ignore[misc, valid-type]
