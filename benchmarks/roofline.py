@@ -33,8 +33,8 @@ from benchmarks.process import prepared
 from benchmarks.series import Record, append, markdown, read
 from benchmarks.whole_run import PLAIN, of
 from netdissect.config import BackendName, Precision
-from netdissect.models import Network, load_network
-from netdissect.models.backends import BackendSettings, open_backend
+from netdissect.models import ActivationRecorder, Network, load_network, resolve_layers
+from netdissect.models.backends import BackendSettings
 
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SQUARES = (1024, 2048, 3072)
@@ -111,7 +111,7 @@ def peaks(precision: Precision) -> Record:
 def forward_passes(measured: Measured, backend: BackendName, precision: Precision, images: int) -> dict[int, float]:
     """Return milliseconds an image of a backend's own forward pass, by batch size."""
     network = load_network(measured.spec, weights=measured.weights)
-    modules = {name: network.module.get_submodule(name) for name in measured.chosen(1)}
+    layers = resolve_layers(network, measured.chosen(1))
     pixels = torch.randint(0, 256, (max(BATCHES), 3, *network.preprocessing.size), dtype=torch.uint8)
     normalized = network.preprocessing.normalize(pixels).contiguous(memory_format=torch.channels_last)
     found = {}
@@ -121,7 +121,7 @@ def forward_passes(measured: Measured, backend: BackendName, precision: Precisio
         with (
             network.prepared(),
             torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"),
-            open_backend(network, modules, settings) as run,
+            ActivationRecorder(network, layers, backend=settings) as run,
         ):
             found[size] = 1e3 * seconds_of(partial(_repeat, run, normalized[:size], times), 3) / (times * size)
     return found

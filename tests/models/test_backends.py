@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
+from threading import Barrier, get_ident
 
 import pytest
 import torch
@@ -84,9 +85,33 @@ def assert_same(found, expected, rounding=ROUNDING):
 )
 def test_every_runtime_records_all_layers_as_pytorch_does_in_batches_of_any_size(make, names, settings):
     torch.manual_seed(0)
-    network = network_of(make())
-    for images in (IMAGES, IMAGES[:1], torch.cat([IMAGES, -IMAGES[:2]])):
-        assert_same(record(network, names, settings, images), record(network, names, BackendSettings(), images))
+    network, five = network_of(make()), torch.cat([IMAGES, -IMAGES[:2]])
+    for batch, images in ((BATCH, IMAGES), (BATCH, IMAGES[:1]), (BATCH, five), (4, five)):
+        found = record(network, names, replace(settings, batch_size=batch), images)
+        assert_same(found, record(network, names, BackendSettings(), images))
+
+
+def test_the_pieces_of_a_batch_run_at_the_same_time_and_stay_in_order(settings, monkeypatch):
+    calls, both = [], Barrier(2, timeout=30)
+
+    def open_graph(*_):
+        def run(images):
+            calls.append(get_ident())
+            if len(calls) > 1:  # the first is alone: OpenVINO 2026.4 stops forever where two threads set it up
+                both.wait()
+            return (images[:, :1],)
+
+        return run
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(graph_backend, "load_or_export", lambda *_: b"")
+    monkeypatch.setattr(RUNTIMES[settings.name], "open", open_graph)
+    images = torch.randn(8, 3, 32, 32)
+    network = network_of(nn.Sequential(nn.Conv2d(3, 1, 1)))
+    found = record(network, ["0"], replace(settings, batch_size=8), images)
+    assert torch.equal(found["0"], images[:, :1])
+    assert len(calls) == 1 + 4
+    assert len(set(calls)) == 2
 
 
 def test_openvino_computes_in_bfloat16_and_returns_float32():

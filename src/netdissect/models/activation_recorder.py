@@ -7,6 +7,8 @@ All layers are recorded in one forward pass, which ends as soon as the last of t
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -31,7 +33,8 @@ class ActivationRecorder:
     layers
         From `list_layers` or `resolve_layers`; virtual layers are computed from the layers that `Network.bases` names.
     backend
-        What runs the network; one that makes a graph of one batch size gets smaller batches padded.
+        What runs the network; one that makes a graph for some number of images gets batches in pieces of it, several
+        at once if it takes them, the last one padded.
 
     Raises
     ------
@@ -61,10 +64,14 @@ class ActivationRecorder:
                     "with list_layers or 'netdissect layers'."
                 )
         self._backend = open_backend(network, {name: modules[name] for name in self._layers}, backend)
+        self._opened = ExitStack()
+        self._pool: ThreadPoolExecutor | None = None
         self._open = False
 
     def __enter__(self) -> Self:
-        self._backend.__enter__()
+        self._opened.enter_context(self._backend)
+        if self._backend.calls_at_once > 1:
+            self._pool = self._opened.enter_context(ThreadPoolExecutor(self._backend.calls_at_once))
         self._open = True
         return self
 
@@ -72,7 +79,7 @@ class ActivationRecorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open = False
-        self._backend.__exit__(kind, error, trace)
+        self._opened.__exit__(kind, error, trace)
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Run the network on one batch.
@@ -100,17 +107,22 @@ class ActivationRecorder:
                 "The recorder is not open. Expected 'with ActivationRecorder(network, layers) as record: "
                 "record(images)'."
             )
-        size = self._backend.batch_size
-        if size is not None and len(images) > size:
-            parts = [self(part) for part in torch.split(images, size)]
-            return {name: torch.cat([part[name] for part in parts]) for name in self._names}
-        padded = images if size is None else _repeated(images, size)
-        outputs = self._backend(padded)
+        pieces = torch.split(images, self._backend.batch_size or len(images))
+        parts = list((self._pool.map if self._pool else map)(self._run, pieces))
         with torch.inference_mode():
-            recorded = {name: self._recorded(name, outputs, len(padded))[: len(images)] for name in self._layers}
+            recorded = parts[0]
+            if len(parts) > 1:
+                recorded = {name: torch.cat([part[name] for part in parts]) for name in self._layers}
             for name, basis in self._bases.items():
                 recorded[name] = encode_maps(basis, recorded[basis.source])
         return {name: recorded[name] for name in self._names}
+
+    def _run(self, images: Tensor) -> dict[str, Tensor]:
+        """Record the layers that are no virtual ones in one call of the backend."""
+        padded = _repeated(images, self._backend.batch_size or len(images))
+        outputs = self._backend(padded)
+        with torch.inference_mode():
+            return {name: self._recorded(name, outputs, len(padded))[: len(images)] for name in self._layers}
 
     def _recorded(self, name: str, outputs: Mapping[str, Tensor], batch: int) -> Tensor:
         layer = self._layers[name]

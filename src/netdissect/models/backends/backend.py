@@ -29,7 +29,7 @@ class BackendSettings:
     name
         Of the backend.
     batch_size
-        Images of every batch where the backend makes a graph of one shape; `ActivationRecorder` pads smaller ones.
+        Images of a batch of the run.
     precision
         Number format of the forward pass. Whoever calls the backend switches autocast on; a backend that does not
         follow it refuses bfloat16.
@@ -51,7 +51,11 @@ class Backend(Protocol):
 
     @property
     def batch_size(self) -> int | None:
-        """Number of images that every batch has; None: any."""
+        """Number of images that every call has; None: any. `ActivationRecorder` splits and pads batches."""
+
+    @property
+    def calls_at_once(self) -> int:
+        """From how many threads it may be called at the same time."""
 
     def __enter__(self) -> Self: ...
 
@@ -60,7 +64,7 @@ class Backend(Protocol):
     ) -> None: ...
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """Run one batch.
+        """Run the network once.
 
         Parameters
         ----------

@@ -22,6 +22,8 @@ from netdissect.models.run_module import evaluation_mode, is_out_of_memory
 class CompiledBackend:
     """Compile the network for batches of one size, on the first batch."""
 
+    calls_at_once = 1
+
     def __init__(self, network: Network, modules: Modules, settings: BackendSettings) -> None:
         self.batch_size = settings.batch_size
         self._network = network

@@ -27,6 +27,7 @@ class EagerBackend:
     """
 
     batch_size = None
+    calls_at_once = 1
 
     def __init__(self, network: Network, modules: Modules) -> None:
         self._network, self._modules = network, modules

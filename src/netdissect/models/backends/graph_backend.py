@@ -3,12 +3,16 @@
     runtime.open(graph, settings, threads) -> run
     run(images) -> outputs of the layers
 
+A batch runs in pieces of two images, one on each core: their activations stay in its cache, and no layer waits for the
+slowest thread. `benchmarks/RESULTS.md` has what that saves.
+
 Sums are taken in another order, and norms are folded into convolutions: activations differ in their last bits.
 """
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -22,8 +26,31 @@ from netdissect.models.backends.backend import BackendSettings, Modules
 from netdissect.models.backends.onnx_export import graph_inputs, load_or_export
 from netdissect.models.network import Network
 
-RunGraph = Callable[[npt.NDArray[np.float32]], Sequence[npt.NDArray[np.float32]]]
-"""Takes images, float32 (B, C, H, W), and returns new arrays, float32, of the layers in the order of the graph."""
+Array = npt.NDArray[np.float32]
+RunGraph = Callable[[Array], Sequence[Array]]
+"""Takes images, float32 (B, C, H, W), and returns new arrays, float32, of the layers in the order of the graph.
+
+It may be called from `Threads.calls` threads at once.
+"""
+
+PIECE = 2
+"""Images that a graph runs at once where it divides the size of a batch. One image alone costs more for each call."""
+
+
+class Threads(NamedTuple):
+    """How the cores are shared out.
+
+    Attributes
+    ----------
+    calls
+        Pieces that run at the same time.
+    of_each
+        Threads that run one piece.
+    """
+
+    calls: int
+    of_each: int
+
 
 PLACES = ("Exception from", "Check '")
 """Beginnings of lines in which OpenVINO names places in its own code."""
@@ -47,8 +74,8 @@ class GraphRuntime(Protocol):
     def precisions(self) -> tuple[Precision, ...]:
         """Number formats in which it computes."""
 
-    def open(self, graph: bytes, settings: BackendSettings, threads: int) -> RunGraph:
-        """Open a graph for batches of one size.
+    def open(self, graph: bytes, settings: BackendSettings, threads: Threads) -> RunGraph:
+        """Open a graph for images of one shape and number.
 
         Parameters
         ----------
@@ -57,7 +84,7 @@ class GraphRuntime(Protocol):
         settings
             With the precision in which it runs; inputs and outputs are float32 in any.
         threads
-            How many it has.
+            That it has.
 
         Raises
         ------
@@ -70,9 +97,11 @@ class GraphBackend:
     """Run the exported graph, with as many threads as torch has."""
 
     def __init__(self, network: Network, modules: Modules, settings: BackendSettings, runtime: GraphRuntime) -> None:
-        self.batch_size = settings.batch_size
+        self.batch_size = settings.batch_size if settings.batch_size % PIECE else PIECE
+        self.calls_at_once = min(settings.batch_size // self.batch_size, torch.get_num_threads())
         self._network, self._modules, self._settings, self._runtime = network, modules, settings, runtime
         self._run: RunGraph | None = None
+        self._opening = Lock()
 
     def __enter__(self) -> Self:
         self._check()
@@ -84,19 +113,26 @@ class GraphBackend:
         self._run = None
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """Run one batch; see `Backend`."""
+        """Run one piece of a batch; see `Backend`."""
         images = images.contiguous()
-        if self._run is None:
-            self._run = self._opened(images)
+        with self._opening:
+            if self._run is None:
+                run = self._opened(images)
+                self._outputs(run, images)  # what a library sets up in its first call, one thread alone has to
+                self._run = run
+        return self._outputs(self._run, images)
+
+    def _outputs(self, run: RunGraph, images: Tensor) -> dict[str, Tensor]:
         try:
-            outputs = self._run(images.numpy())
+            outputs = run(images.numpy())
         except Exception as error:  # each library has classes of its own
             raise self._failed("fails in", error) from error
         return {name: torch.from_numpy(values) for name, values in zip(self._modules, outputs, strict=True)}
 
     def _opened(self, images: Tensor) -> RunGraph:
         """Return the graph of the network, which an earlier recorder may have opened."""
-        inputs, threads = graph_inputs(self._network, self._modules, images), torch.get_num_threads()
+        inputs = graph_inputs(self._network, self._modules, images)
+        threads = Threads(self.calls_at_once, max(1, torch.get_num_threads() // self.calls_at_once))
         wanted = (self._runtime.name, self._settings.precision, threads, inputs)
         found, run = _OPENED.get(self._network, (None, None))
         if run is None or found != wanted:

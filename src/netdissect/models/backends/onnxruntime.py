@@ -5,7 +5,7 @@ from typing import Any
 from netdissect.config import BackendName, Precision
 from netdissect.extras import need
 from netdissect.models.backends.backend import BackendSettings
-from netdissect.models.backends.graph_backend import RunGraph
+from netdissect.models.backends.graph_backend import RunGraph, Threads
 from netdissect.models.onnx_files.runtime import open_session
 
 
@@ -20,8 +20,8 @@ class OnnxRuntime:
         self._library: Any = need("onnxruntime", self.extra, "The backend onnxruntime")
         self.title = f"ONNX Runtime {self._library.__version__}"
 
-    def open(self, graph: bytes, settings: BackendSettings, threads: int) -> RunGraph:  # noqa: ARG002
+    def open(self, graph: bytes, settings: BackendSettings, threads: Threads) -> RunGraph:  # noqa: ARG002
         """Open a graph; see `GraphRuntime`."""
-        session = open_session(self._library, graph, threads)
+        session = open_session(self._library, graph, threads.of_each)
         (taken,) = session.get_inputs()
         return lambda images: session.run(None, {taken.name: images})
