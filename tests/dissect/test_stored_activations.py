@@ -215,6 +215,11 @@ def lead_out(folder: Path) -> None:
             LayerError,
             "has 3 tokens, which without 1 are no",
         ),
+        (
+            lambda folder: shards(folder, layers=[3, 1]),
+            NetworkError,
+            "names the layers 3, 1, but saev writes layers",
+        ),
         (cut_shard, NetworkError, "acts000001.bin has 100 bytes"),
         (lead_out, NetworkError, "names the file '../acts000001.bin', which lies outside"),
     ],

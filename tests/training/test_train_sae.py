@@ -9,7 +9,7 @@ from PIL import Image
 
 import networks
 from netdissect.dissect.work_dir import work_dir
-from netdissect.errors import ActivationError, ConfigError, ResultError
+from netdissect.errors import ActivationError, ConfigError, NetworkError, ResultError
 from netdissect.models import load_network
 from netdissect.models.dictionaries.dictionary_files import read_dictionary, read_facts
 from netdissect.training import SaeConfig, train_sae
@@ -171,7 +171,9 @@ def test_options_that_cannot_be_are_refused_before_anything_is_computed(images, 
 def test_stored_activations_take_no_images_to_train_on(images, tmp_path):
     (tmp_path / "images.txt").write_text("a.jpg\n")
     np.save(tmp_path / "one.npy", np.zeros((1, 2), np.float32))
-    with pytest.raises(ConfigError, match="are stored activations, which take no images"):
+    with pytest.raises(
+        NetworkError, match=r"another program stored, and no network. Training a sparse autoencoder needs"
+    ):
         train_sae(load_network(f"activations:{tmp_path}"), "one", images, tmp_path / "f.safetensors")
 
 

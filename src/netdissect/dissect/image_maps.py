@@ -59,7 +59,8 @@ def network_pixels(image: Image.Image, network: NetworkInfo, origin: str = "the 
     NetworkError
         If the image does not have the number of channels that the network expects.
     """
-    return np.ascontiguousarray(fit_to_input(image, run_preprocessing(network), origin).transpose(2, 0, 1))
+    # A copy: of a gray image the array of Pillow, which is read-only, would be returned as it is.
+    return np.array(fit_to_input(image, run_preprocessing(network), origin).transpose(2, 0, 1), order="C")
 
 
 def image_maps(network: Network, layers: Sequence[Layer], pixels: Pixels, config: DissectConfig) -> dict[str, Maps]:

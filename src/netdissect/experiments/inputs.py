@@ -13,6 +13,7 @@ from netdissect.config import DissectConfig, Execution, LoadOptions
 from netdissect.config_fields import Config, Option, Values, leaves
 from netdissect.errors import ConfigError, LayerError
 from netdissect.models import Network, as_network, list_layers
+from netdissect.models.as_network import refuse_without_images
 from netdissect.result import Result, load_result
 from netdissect.training.class_names import class_names
 from netdissect.training.classification_data import LabeledImages
@@ -132,6 +133,12 @@ class ClassifierInputs(NetworkInputs):
     classes: Annotated[tuple[str, ...] | Path | None, Option(metavar="PATH")] = Field(
         None, description="Names of the outputs, one a line. Known: ImageNet's, the scenes of the synthetic data set."
     )
+
+    def load(self) -> Network:
+        """Load the network, which takes images."""
+        network = super().load()
+        refuse_without_images(network, "An experiment on classes")
+        return network
 
     def names(self, network: Network) -> tuple[str, ...] | None:
         """Return the names of the outputs; None: nothing is known of them."""

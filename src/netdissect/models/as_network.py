@@ -151,3 +151,26 @@ def _torchvision_preset(module: torch.nn.Module) -> str | None:
         if weights.DEFAULT.meta.get("num_params") == count:
             return f"{weights.__module__.rpartition('.')[0]}.{weights.__name__}.DEFAULT.transforms()"
     return None
+
+
+def refuse_without_images(network: Network, doing: str) -> None:
+    """Refuse what is no network that takes images: a generator, and stored activations.
+
+    Parameters
+    ----------
+    network
+        What was given.
+    doing
+        For what images are needed.
+
+    Raises
+    ------
+    NetworkError
+        If it takes none.
+    """
+    if not network.takes_images:
+        kind = "is a generator" if network.draws else "has the activations that another program stored, and no network"
+        raise NetworkError(
+            f"{network.name!r} {kind}. {doing} needs a network that takes images. Expected one; for stored activations "
+            "name the network that gave them."
+        )

@@ -11,6 +11,7 @@ from netdissect.experiments.ablate.predictions import Classifier, class_scores
 from netdissect.explorer.inference import InferenceWorker, Pixels, refuse_other_basis
 from netdissect.explorer.run_registry import OpenRun
 from netdissect.models import Network
+from netdissect.models.as_network import refuse_without_images
 from netdissect.models.checkpoints import refuse_missing_weights
 from netdissect.models.surgery.unit_ablation import AblationMode, unit_ablator
 from netdissect.result import LayerInfo
@@ -58,7 +59,7 @@ class AblationWorker:
         """Tell whether a network is a classifier: its output for an image is (batch, classes)."""
         if run.id not in self._classifies:
             network, _ = self._worker.network(run)
-            self._classifies[run.id] = not network.draws and _classifies(network, pixels)
+            self._classifies[run.id] = network.takes_images and _classifies(network, pixels)
         return self._classifies[run.id]
 
     def mode(self, run: OpenRun, layer: LayerInfo) -> AblationMode:
@@ -79,6 +80,7 @@ class AblationWorker:
                 f"{network.name!r} is a generator and has no classes. 'netdissect intervene RUN' ablates its units and "
                 "measures what disappears from its images."
             )
+        refuse_without_images(network, "Comparing classes without units")
         if key in self._classifiers and self._classifiers[key].network is network:
             self._classifiers.move_to_end(key)
             return self._classifiers[key]

@@ -20,6 +20,7 @@ from netdissect.explorer.run_registry import OpenRun
 from netdissect.explorer.schemas import ImageDetail, ProcessedImageResponse
 from netdissect.explorer.thumbnails import encode_webp, image_path, open_as_dissected
 from netdissect.explorer.uploads import FORMATS, Pixels, check_bytes, decode_upload, display_copy, network_input
+from netdissect.models.stored_activations.stored_network import StoredActivations
 
 router = APIRouter(tags=["images"])
 
@@ -56,10 +57,16 @@ async def run_uploaded_image(run: Run, request: Request, explorer: ExplorerPart)
         data += chunk
 
     def prepare() -> tuple[Pixels, NetworkInput]:
-        if explorer.worker.network(run)[0].draws:
+        network = explorer.worker.network(run)[0]
+        if not network.takes_images:
+            kind = (
+                "is a generator, which takes latents and no images"
+                if network.draws
+                else "is not there, but activations that another program stored"
+            )
             raise RequestError(
-                f"the network of the run {run.name!r} is a generator, which takes latents and no images. Expected one "
-                "of its own samples: choose an image of the data set.",
+                f"the network of the run {run.name!r} {kind}. Expected one of the run's own images: choose an image of "
+                "the data set.",
                 409,
             )
         return _prepared(run, decode_upload(bytes(data)))
@@ -76,8 +83,11 @@ async def run_data_set_image(run: Run, image_index: ImageIndex, explorer: Explor
 
     def prepare() -> tuple[Pixels, NetworkInput]:
         image = open_as_dissected(path)
-        if explorer.worker.network(run)[0].draws:
-            return display_copy(image), read_sample(run.image(image_index)[0], run.images)
+        network, name = explorer.worker.network(run)[0], run.image(image_index)[0]
+        if network.draws:
+            return display_copy(image), read_sample(name, run.images)
+        if isinstance(network, StoredActivations):
+            return display_copy(image), np.array([network.rows[name]], np.int64)
         return _prepared(run, image)
 
     return processed_image(run, await explorer.worker.run_image(run, prepare, run.image(image_index)[1]))

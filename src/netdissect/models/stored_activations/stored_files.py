@@ -211,6 +211,12 @@ def _shards(folder: Path) -> list[StoredLayer]:
             f"{SHARDS} of {folder} names {sum(shard.n_examples for shard in shards):,} examples, and {METADATA} "
             f"{described.n_examples:,}. Expected all shards; complete the folder."
         )
+    if sorted({*described.layers}) != [*described.layers]:
+        raise NetworkError(
+            f"{METADATA} of {folder} names the layers {', '.join(map(str, described.layers))}, but saev writes layers "
+            "in the order in which they run, whatever was asked for: which is which is not certain. Expected rising "
+            "numbers; write the shards again with the layers in this order."
+        )
     shards = [shard for shard in shards if shard.n_examples]  # after a full file saev begins one more
     files = LayerFiles(tuple(contained(folder, shard.name, folder / SHARDS, NetworkError) for shard in shards))
     tokens = described.content_tokens_per_example + described.cls_token

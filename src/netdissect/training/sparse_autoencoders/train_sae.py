@@ -21,6 +21,7 @@ from netdissect.dissect.devices import choose_device, torch_device
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConfigError, ResultError
 from netdissect.models import ActivationRecorder, Layer, Network, resolve_layers
+from netdissect.models.as_network import refuse_without_images
 from netdissect.models.dictionaries.dictionary_files import dictionary_bytes, read_dictionary, read_facts
 from netdissect.models.dictionaries.sparse_dictionary import SparseDictionary
 from netdissect.paths import check_writable, writing
@@ -101,6 +102,8 @@ def train_sae(
     ConfigError
         If `k` exceeds the latents, there are fewer than two images or cells, the layer is constant, or the disk is
         too small.
+    NetworkError
+        If the network takes no images.
     LayerError
         If the layer cannot be dissected.
     ConceptsError
@@ -139,11 +142,11 @@ class _Job:
     @classmethod
     def of(cls, network: Network, layer: str, images: ConceptData | str | Path, out: Path, config: SaeConfig) -> "_Job":
         check_writable(out)
-        if not network.takes_images:
-            kind = "is a generator, which takes" if network.draws else "are stored activations, which take"
-            raise ConfigError(f"{network.name!r} {kind} no images. Expected another network.")
+        refuse_without_images(network, "Training a sparse autoencoder")
         if config.k > config.latents:
-            raise ConfigError(f"k = {config.k} of {config.latents} latents cannot be active. Expected k below that.")
+            raise ConfigError(
+                f"k = {config.k} of {config.latents} latents cannot be active. Expected k of at most that."
+            )
         found = resolve_layers(network, [layer], config.assumed)
         if len(found) != 1:
             raise ConfigError(f"{layer!r} names {len(found)} layers. Expected one; each has a dictionary of its own.")
