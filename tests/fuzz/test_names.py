@@ -394,6 +394,7 @@ NAMELESS = {
     "result/segmentation/composed_segmentation.py": "our own summary; its files have fixed names",
     "models/dictionaries/tensor_bytes.py": "the header of tensors that were just serialized",
     "models/dictionaries/foreign_dictionaries.py": "sizes and settings of an encoder",
+    "models/dictionaries/saelens_folders.py": "settings of an encoder and the name of a layer, which is only shown",
     "training/sparse_autoencoders/train_sae.py": "numbers of a training",
     "training/sparse_autoencoders/layer_cells.py": "a number of images",
     "experiments/interventions/intervention_files.py": "areas, units and names that are only shown",
