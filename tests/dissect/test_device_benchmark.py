@@ -1,12 +1,11 @@
-"""The benchmark of devices states what it reads of a configuration: a field that the passes read must not be missing."""
+"""The benchmark of devices states which fields of a configuration the passes read: none is missing."""
 
 from collections import OrderedDict
 from pathlib import Path
 
 import torch
-from torch import nn
-
 from benchmarks import device
+from torch import nn
 
 
 def test_both_passes_of_the_benchmark_run_with_the_fields_that_it_states(tmp_path: Path) -> None:
