@@ -358,6 +358,19 @@ def test_graphs_that_take_no_batches_of_images_or_are_too_new_are_refused(tmp_pa
         load(graph_file(tmp_path, [conv(weights, "out")], weights, **options))
 
 
+def test_a_newer_format_or_an_unknown_operation_is_said_in_words(tmp_path):
+    weights = {}
+    path = graph_file(tmp_path, [conv(weights, "out")], weights)
+    model = onnx.load(path)
+    model.ir_version = 99
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(NetworkError, match=r"version 99 of the ONNX format .* up to 1\d\. .*model\.ir_version = 1\d;"):
+        load(path)
+    path = graph_file(tmp_path, [helper.make_node("NoSuchOperation", ["pixels"], ["out"])])
+    with pytest.raises(NetworkError, match=r"'NoSuchOperation' that gives 'out': it does not know such an operation"):
+        load(path)
+
+
 def test_a_graph_that_merges_the_images_of_a_batch_is_refused(tmp_path):
     node = helper.make_node("Reshape", ["pixels", "shape"], ["out"])
     with pytest.raises(NetworkError, match=r"gives outputs of shape \(1, 3, 16, 8\) for 2 images"):
