@@ -15,7 +15,7 @@ demo.py            netdissect demo
 serve.py           netdissect serve
 console.py, progress.py                output and progress bars
 usage_errors.py                        errors of the parser, as all others
-process_tuning.py, interruption.py     settings of the process, Ctrl-C
+process_tuning.py                      settings of the process
 
 Options come from the fields of models: see `netdissect.cli_options`.
 """

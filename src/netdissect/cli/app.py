@@ -32,11 +32,11 @@ from netdissect.cli.evaluate import bases
 from netdissect.cli.evaluate import commands as evaluate
 from netdissect.cli.evaluate.label import label
 from netdissect.cli.generators import intervene
-from netdissect.cli.interruption import spare_locks
 from netdissect.cli.process_tuning import tune_malloc, tune_openmp
 from netdissect.cli.segment import commands as segment
 from netdissect.cli.usage_errors import usage_error
 from netdissect.errors import NetdissectError
+from netdissect.process.interruption import spare_locks
 
 
 def _display_type(parameter: Any, ctx: Any) -> str | None:

@@ -48,6 +48,7 @@ from netdissect.errors import LayerError
 from netdissect.keywords import ConfigObjects, read_options, takes_options
 from netdissect.models import Layer, Network, as_network, exact_patterns, resolve_layers
 from netdissect.models.dictionaries.basis_spec import absolute_bases
+from netdissect.process.interruption import locks_spared
 from netdissect.progress import Display, ShowProgress, show_line, shown
 from netdissect.result import LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, write_result
@@ -113,7 +114,7 @@ def dissect(
     config, execution = read_options(dissect, options, ConfigObjects(layers, config, execution))
     network = as_network(model, preprocessing)
     run = None if out is None else run_folder(out)
-    with shown(progress) as display:
+    with locks_spared(), shown(progress) as display:
         source = open_inputs(network, data, config, execution, run, display)
         return _dissect(source, run, display, show_counts=display is not progress)
 

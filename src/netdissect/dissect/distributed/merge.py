@@ -29,6 +29,7 @@ from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.dissect.work_dir.saved_config import save_config
 from netdissect.dissect.work_dir.work_dir import WorkDir, clear_leftovers
 from netdissect.errors import ResultError
+from netdissect.process.interruption import locks_spared
 from netdissect.progress import ShowProgress, shown
 from netdissect.result import RunInfo
 from netdissect.result.files import RUN_FILE, load_result, write_result
@@ -97,7 +98,7 @@ def merge_shards(
         copy_bases(folders, run)
         if stage == "thresholds":
             return _merge_thresholds(run, merged, work, folders)
-        with shown(progress) as display:
+        with locks_spared(), shown(progress) as display:
             return _merge_counts(run, merged, work, concepts, execution or Execution(), display)
 
 

@@ -50,6 +50,7 @@ from netdissect.keywords import ConfigObjects, read_options, takes_options
 from netdissect.models import Network, as_network
 from netdissect.models.dictionaries.basis_spec import parse_specs
 from netdissect.paths import writing
+from netdissect.process.interruption import locks_spared
 from netdissect.progress import ShowProgress, shown
 from netdissect.result import RunInfo
 from netdissect.result.folder_lock import lock_folder
@@ -170,7 +171,7 @@ def dissect_shard(
     shard = Shard.parse(shard) if isinstance(shard, str) else shard
     config, execution = read_options(dissect_shard, options, ConfigObjects(layers, config, execution))
     run, network = run_folder(out), as_network(model, preprocessing)
-    with shown(progress) as display:
+    with locks_spared(), shown(progress) as display:
         with _choosing_alone(run, config):
             source = open_inputs(network, data, config, execution, run, display)
             if _measures(config) and not (run / CONFIG_FILE).exists():

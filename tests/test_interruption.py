@@ -5,10 +5,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from netdissect.cli.interruption import spare_locks
+import strategies
+from netdissect.dissect import dissect
+from netdissect.process.interruption import locks_spared, spare_locks
+from networks import COVERAGE, SIDE, build, images
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
 
@@ -70,3 +74,38 @@ def test_an_existing_interrupt_handler_stays() -> None:
         signal.signal(signal.SIGINT, handler)
         spare_locks()
         assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_function_spares_locks_while_it_runs_in_the_main_thread_alone() -> None:
+    default = signal.default_int_handler
+    with locks_spared():
+        outer = signal.getsignal(signal.SIGINT)
+        assert outer is not default
+        with locks_spared():
+            assert signal.getsignal(signal.SIGINT) is outer
+        assert signal.getsignal(signal.SIGINT) is outer
+    assert signal.getsignal(signal.SIGINT) is default
+    found: list[object] = []
+
+    def spared() -> None:
+        with locks_spared():
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=spared)
+    thread.start()
+    thread.join()
+    assert found == [default]
+
+
+def test_an_interrupted_dissection_from_python_leaves_no_lock_behind_and_the_handler_as_it_was(tmp_path: Path) -> None:
+    data = strategies.write_broden(tmp_path, images(count=4), COVERAGE, image=(SIDE, SIDE))
+    lock = Lock()
+
+    def interrupt(*_: object) -> None:
+        held(lock)
+
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        dissect(build(), data, layers="fc", batch_size=4, progress=interrupt)
+    assert lock.taken
+    assert lock.given_back
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,8 +1,11 @@
-"""Ctrl-C that cannot leave a lock acquired, in the processes of the command line."""
+"""Ctrl-C that cannot leave a lock acquired, on the command line and in functions that start threads."""
 
 import _thread
 import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 MODULES = {"concurrent", "logging", "queue", "threading"}
@@ -11,8 +14,13 @@ PAUSE = 0.001  # seconds until the next try
 MAX_TRIES = 50  # at the same instruction: the main thread waits there, and may be interrupted
 
 
-def spare_locks() -> None:
-    """Delay Ctrl-C while the main thread acquires or releases a lock.
+def spare_locks() -> bool:
+    """Delay Ctrl-C while the main thread acquires or releases a lock, until the process ends.
+
+    Returns
+    -------
+    bool
+        False: nothing changes, because this is another thread, or Ctrl-C is ignored or handled by other code.
 
     Notes
     -----
@@ -21,8 +29,26 @@ def spare_locks() -> None:
     Thread pools use such locks: a worker then waits for one forever, and the pool waits for the worker. A loop that
     only submitted work, interrupted every millisecond or two, hung within half a minute.
     """
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return  # ignored, or handled by other code
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return False
+    signal.signal(signal.SIGINT, _sparing_handler())
+    return True
+
+
+@contextmanager
+def locks_spared() -> Iterator[None]:
+    """Do the same for the time of a function that starts threads; `asyncio.run` replaces the handler alike."""
+    changed = spare_locks()
+    try:
+        yield
+    finally:
+        if changed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _sparing_handler() -> Callable[[int, FrameType | None], None]:
+    """Return a handler of the main thread that raises `KeyboardInterrupt` as soon as it takes no lock."""
     last, tries, main = (0, 0), 0, _thread.get_ident()
 
     def retry() -> None:
@@ -43,7 +69,7 @@ def spare_locks() -> None:
         tries = 0
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, interrupt)
+    return interrupt
 
 
 def takes_locks(frame: FrameType) -> bool:

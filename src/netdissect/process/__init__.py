@@ -1,0 +1,1 @@
+"""Settings of the process in which netdissect runs."""
