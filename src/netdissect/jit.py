@@ -40,8 +40,8 @@ def compiled_in_place(function: Callable[..., Any]) -> Any:
     """Compile a loop that makes no array, as `compiled` does: all that it writes are arrays that it was given.
 
     Its callers hold these arrays, so nothing counts references to them. That takes a fifth off the time to compile
-    the scoring kernel, and a quarter off the time that it takes itself. A function that is `inlined` into such loops is no part
-    of others: those would count the references to an array that it returns.
+    the scoring kernel, and a quarter off the time that it takes itself. A function that is `inlined` into such loops
+    is no part of others: those would count the references to an array that it returns.
     """
     return _kept(_njit(nogil=True, no_cfunc_wrapper=True, _nrt=False)(function), function)
 
