@@ -1,6 +1,6 @@
 """Scores of labels and of bases as tables for terminal, file and notebook, and as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -172,12 +172,18 @@ def bases_json(result: Result, found: BasesEvaluation) -> dict[str, Any]:
 
 
 def _basis_cell(metric: BasisMetric, row: dict[str, Any]) -> str:
+    text, low, high = basis_value(metric, row)
+    return f"{text} [{low}, {high}]" if low else text
+
+
+def basis_value(metric: BasisMetric, row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return a metric of a row of an evaluation of bases as text, and the ends of its interval; empty: it has none."""
     value = row[metric.name]
     if value is None:
-        return "-"
+        return "-", "", ""
     text = f"{value:.3g}" if metric.name == "l0" else _number(value)
-    ends = {"ci_low": row.get(f"{metric.name}_ci_low"), "ci_high": row.get(f"{metric.name}_ci_high")}
-    return f"{text} {_interval(ends, signed=False)}" if metric.interval and ends["ci_low"] is not None else text
+    low, high = (row.get(f"{metric.name}_{end}") for end in ("ci_low", "ci_high"))
+    return (text, "", "") if low is None or high is None else (text, _number(low), _number(high))
 
 
 def sanity_table(checks: pl.DataFrame) -> TextTable:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from netdissect.concepts import ConceptData
+from netdissect.evaluation.dictionaries.bases_evaluation import BasesEvaluation, load_bases
 from netdissect.plots.example_images import open_data
 from netdissect.plots.outlines import MaskGrid
 from netdissect.plots.overlap import ConceptMasks
@@ -80,6 +81,11 @@ class NumberedRun:
     def main_formulas(self) -> Formulas | None:
         """The formulas of most units of the run; None: none were searched."""
         return next(iter(load_formulas(self.result)), None)
+
+    @cached_property
+    def bases(self) -> BasesEvaluation | None:
+        """The newest evaluation of the bases of the run; None: there is none."""
+        return load_bases(self.result)
 
     @cached_property
     def formulas(self) -> Mapping[tuple[Any, ...], Mapping[str, Any]]:
@@ -337,6 +343,17 @@ class LayerTables:
     def score_statistics(self) -> dict[tuple[int, str], dict[str, Any]]:
         """Statistics of scores, by unit and concept; empty: not measured."""
         return {(unit, row["concept"]): row for unit, rows in self._statistics("scores").items() for row in rows}
+
+    @cached_property
+    def basis_scores(self) -> dict[int, dict[str, Any]]:
+        """Each unit's scores in the evaluation of bases, those that are known; empty: not measured.
+
+        See `netdissect.evaluation.dictionaries.bases_evaluation.BasesEvaluation.unit_scores`.
+        """
+        if self.run.bases is None:
+            return {}
+        rows = self._of_chosen(self.run.bases.unit_scores(self.name).lazy()).collect().iter_rows(named=True)
+        return {row["unit"]: known(row) for row in rows}
 
     @cached_property
     def linear_terms(self) -> Rows:

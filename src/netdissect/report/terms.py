@@ -44,6 +44,18 @@ TERMS: dict[str, Term] = {
         "cannot match a much larger or smaller concept well.",
         "explanation/method#attainable-iou",
     ),
+    "average-precision": Term(
+        "average precision",
+        "Of a concept on held-out cells, ranked by a unit: that of the unit whose logistic probe has the least loss on "
+        "the other cells. A unit shows the highest one of the concepts whose best unit it is.",
+        "howto/compare-bases#what-is-measured",
+    ),
+    "clarity": Term(
+        "clarity",
+        "The mean cosine of the embeddings of two of the 25 images of the highest values of a unit: 1 where they are "
+        "alike.",
+        "howto/compare-bases#what-is-measured",
+    ),
     "dead": Term(
         "dead unit",
         "A unit with no activation above its threshold: constant, saturated at its largest value, or never "
@@ -88,6 +100,12 @@ TERMS: dict[str, Term] = {
         "linear explanation",
         "The mean activation of a unit on an image as a weighted sum of the shares of pixels of at most ten concepts.",
         "explanation/metrics#linear-explanations",
+    ),
+    "monosemanticity": Term(
+        "monosemanticity",
+        "The mean cosine of the embeddings of two images, weighted by the product of the values of a unit on them: "
+        "high where the images on which it is active are alike.",
+        "howto/compare-bases#what-is-measured",
     ),
     "standardized-weight": Term(
         "standardized weight",

@@ -1,11 +1,13 @@
 """A run with bases is measured: cells and their concepts by brute force, tables, resumption, and what is refused."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import sklearn.metrics
 import torch
+from polars.testing import assert_frame_equal
 from scipy.spatial.distance import cosine
 
 import netdissect
@@ -15,6 +17,7 @@ from netdissect.config import DissectConfig, Execution, Protocol
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.image_maps import run_layers
 from netdissect.errors import ConfigError, ResultError, ShapeError
+from netdissect.evaluation.dictionaries.bases_evaluation import load_bases
 from netdissect.evaluation.dictionaries.basis_metrics import BASIS_METRICS, EMBEDDING_METRICS
 from netdissect.evaluation.dictionaries.labeled_cells import CellRequest, read_cells
 from netdissect.evaluation.dictionaries.measure import encode_cells
@@ -175,6 +178,38 @@ def test_without_embeddings_there_is_no_score_by_embeddings(run, network, found)
     assert not any(name.startswith(EMBEDDING_METRICS) for name in (*without.bases.columns, *without.units.columns))
     assert without.bases["map"].to_list() == found.bases.filter(layer="fc", choice="all")["map"].to_list()
     assert repr(without) == "1 layer, 3 units\ntables: bases, concepts, units"
+
+
+def test_the_newest_tables_are_kept_in_the_run_and_a_damaged_one_is_refused(run, network, embeddings, tmp_path):
+    copied = netdissect.load_result(shutil.copytree(run.folder, tmp_path / "run"))
+    shutil.rmtree(tmp_path / "run" / "evaluations")
+    assert load_bases(copied) is None
+    config = netdissect.EvaluateBasesConfig(layers=("fc",), replicates=20)
+    for given in (None, embeddings):
+        found = netdissect.evaluate_bases(copied, network=network, embeddings=given, config=config)
+        loaded = load_bases(netdissect.load_result(copied.folder))
+        assert loaded.config == config
+        for name in ("bases", "concepts", "units"):
+            assert_frame_equal(getattr(loaded, name), getattr(found, name))
+    other = replace(copied, info=copied.info.model_copy(update={"created": "2020-01-01T00:00:00+00:00"}))
+    assert load_bases(other) is None  # a run that has taken the folder of another
+    table = max(tmp_path.glob("run/evaluations/bases-*/units.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    table.write_bytes(table.read_bytes()[:-1])
+    with pytest.raises(ResultError, match=r"units\.parquet is missing or damaged"):
+        load_bases(copied)
+
+
+def test_a_unit_has_the_best_of_the_concepts_that_it_is_best_for(found):
+    concepts = found.concepts.filter(layer=f"{LAYER}@turned", choice="all").drop_nulls("average_precision").to_dicts()
+    rows = found.unit_scores(f"{LAYER}@turned").to_dicts()
+    assert [row["unit"] for row in rows] == list(range(5))
+    for row in rows:
+        own = [each for each in concepts if each["unit"] == row["unit"]]
+        best = max(
+            own, key=lambda each: each["average_precision"], default={"concept": None, "average_precision": None}
+        )
+        assert (row["concept"], row["average_precision"]) == (best["concept"], best["average_precision"])
+    assert len({row["concept"] for row in rows} - {None}) > 1
 
 
 def test_an_interrupted_pass_resumes_and_a_damaged_part_is_refused(run, network, labeled_data, tmp_path, monkeypatch):

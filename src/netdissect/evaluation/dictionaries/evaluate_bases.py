@@ -22,8 +22,13 @@ from netdissect.dissect.devices import choose_device
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.image_maps import run_layers
 from netdissect.dissect.reload import data_of, network_of
-from netdissect.evaluation.dictionaries.bases_evaluation import BasesEvaluation
-from netdissect.evaluation.dictionaries.basis_metrics import BASIS_METRICS, EMBEDDING_METRICS
+from netdissect.evaluation.dictionaries.bases_evaluation import (
+    ALL,
+    BasesEvaluation,
+    evaluation_folder,
+    keep_bases,
+    table_schemas,
+)
 from netdissect.evaluation.dictionaries.evaluate_bases_config import EvaluateBasesConfig
 from netdissect.evaluation.dictionaries.labeled_cells import (
     CellFiles,
@@ -33,7 +38,6 @@ from netdissect.evaluation.dictionaries.labeled_cells import (
     read_cells,
 )
 from netdissect.evaluation.dictionaries.measure import (
-    ALL,
     LayerInputs,
     Measured,
     image_scores,
@@ -42,6 +46,7 @@ from netdissect.evaluation.dictionaries.measure import (
 )
 from netdissect.evaluation.open_vocabulary.embedding_source import Embeddings, EmbeddingSource
 from netdissect.models import Network
+from netdissect.paths import writing
 from netdissect.progress import Display, ShowProgress, shown
 from netdissect.result import Result
 from netdissect.result.result import check_is_run
@@ -68,7 +73,8 @@ def evaluate_bases(
     """Measure the units of the layers of a run, and of their bases.
 
     The network runs once more over the images of the run. A unit is chosen for each concept on the selection half of
-    the images, and scored on the held-out images of the run.
+    the images, and scored on the held-out images of the run. The tables are kept in the folder of the run, whose pages
+    show the newest ones.
 
     Parameters
     ----------
@@ -97,6 +103,10 @@ def evaluate_bases(
     """
     config, execution = config or EvaluateBasesConfig(), execution or Execution()
     check_is_run(result)
+    if result.origin is not None:  # refused before anything is computed
+        kept = evaluation_folder(result.origin.folder)
+        with writing(kept, "The tables are kept in the run: copy it to where files can be written."):
+            kept.mkdir(exist_ok=True)
     opened = network_of(result.info, network, folder=result.folder, trust_network=trust_network)
     source = _inputs(result, config, opened, data_root, execution)
     with shown(progress) as display, _folder(work) as folder:
@@ -105,7 +115,9 @@ def evaluate_bases(
         pool = None if of_images is None else config.pool
         request = CellRequest(_cells(source, config), source.config.statistics.stats_seed, pool)
         files = read_cells(source, request, folder, display)
-        return _tables(source, files, config, of_images, display)
+        found = _tables(source, files, config, of_images, display)
+    keep_bases(result, found)
+    return found
 
 
 def _cost_text(source: DissectionInputs, config: EvaluateBasesConfig) -> str:
@@ -179,7 +191,8 @@ def _tables(
             done += 1
             display(STAGE, done, len(names))
     order = {name: index for index, name in enumerate(names)}
-    tables = (pl.DataFrame(bases, schema=_basis_schema(embeddings is not None)), pl.concat(concepts), pl.concat(units))
+    schema = table_schemas(with_embeddings=embeddings is not None)["bases"]
+    tables = (pl.DataFrame(bases, schema=schema), pl.concat(concepts), pl.concat(units))
     ranked = (
         table.sort(pl.col("layer").replace_strict(order, return_dtype=pl.Int64), maintain_order=True).with_columns(
             pl.selectors.float().fill_nan(None)
@@ -187,19 +200,6 @@ def _tables(
         for table in tables
     )
     return BasesEvaluation(config, *ranked)
-
-
-def _basis_schema(with_embeddings: bool) -> dict[str, Any]:
-    schema: dict[str, Any] = {"layer": pl.String, "basis_of": pl.String, "choice": pl.String}
-    schema |= dict.fromkeys(("units", "cells", "concepts"), pl.Int64)
-    for metric in BASIS_METRICS:
-        if with_embeddings or metric.name not in EMBEDDING_METRICS:
-            names = (
-                metric.name,
-                *(f"{metric.name}_{end}" for end in (("ci_low", "ci_high") if metric.interval else ())),
-            )
-            schema |= dict.fromkeys(names, pl.Float64)
-    return schema
 
 
 def _unit_scores(measured: Measured, by_image: Mapping[str, Floats]) -> dict[str, npt.NDArray[np.float64]]:

@@ -12,6 +12,7 @@ import scipy.sparse
 import torch
 
 from netdissect.dissect.sparse.encoders import SparseBasis
+from netdissect.evaluation.dictionaries.bases_evaluation import ALL
 from netdissect.evaluation.dictionaries.code_matrix import (
     CellConcepts,
     CodeMatrix,
@@ -35,7 +36,6 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Numbers = dict[str, float]
 
-ALL = "all"
 _CHUNK = 8192
 
 

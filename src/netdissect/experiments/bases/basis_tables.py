@@ -13,8 +13,7 @@ import numpy as np
 import polars as pl
 
 from netdissect.config import Rule
-from netdissect.evaluation.dictionaries.bases_evaluation import BasesEvaluation
-from netdissect.evaluation.dictionaries.measure import ALL
+from netdissect.evaluation.dictionaries.bases_evaluation import ALL, BasesEvaluation
 from netdissect.evaluation.unit_intervals import unit_means
 from netdissect.experiments.counts import (
     TOTAL,

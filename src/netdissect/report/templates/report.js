@@ -192,7 +192,7 @@
       line.role = "row";
       line.setAttribute("aria-rowindex", first + at + 1);
       for (const [name, value] of [["number", row.unit], ["label", row.label || "no concept"], ["category", row.category],
-        ["iou", row.iouText], ["state", row.state === "below" ? "not a detector" : row.state]]) {
+        ["iou", row.iouText], ["state", row.state === "below" ? "not a detector" : row.state], ...row.scores]) {
         const cell = document.createElement(row.page && name === "number" ? "a" : "span");
         if (cell.matches("a")) cell.href = `u${row.unit}.html`;
         cell.textContent = value;
@@ -211,7 +211,8 @@
     rows = all.unit.map((unit, at) => {
       const label = all.labels[all.label[at]] ?? "";
       return { unit, label, text: label.toLowerCase(), category: all.categories[all.label[at]] ?? "", state: all.state[at],
-        page: all.page[at], iou: -at, iouText: all.iou[at] };
+        page: all.page[at], iou: -at, iouText: all.iou[at],
+        scores: Object.entries(all.scores).map(([name, texts]) => ["score", texts[at] && `${name} ${texts[at]}`]) };
     });
     const state = readState();
     chooseRows(state, new Set(chosen(state)));

@@ -17,6 +17,7 @@ from netdissect.plots.category_colors import category_colors
 from netdissect.report import urls
 from netdissect.report.layer_tables import LayerTables, NumberedRun, concept_indices, known
 from netdissect.report.statistics_text import layer_facts, layout_text, robustness
+from netdissect.report.views.basis_views import BasisTable, basis_table
 from netdissect.result import LayerCount, LayerInfo, RunInfo, count_difference, difference_sentence
 from netdissect.result.queries import bar_end, best_units
 from netdissect.result.schema import SMALL_DATA_ATTAINABLE
@@ -81,6 +82,8 @@ class LayerView:
         `netdissect.report.statistics_text.robustness`.
     layout
         Result of the layout check; see `netdissect.report.statistics_text.layout_text`.
+    bases
+        Metrics of the layer and of its bases; None: not measured.
     """
 
     url: str
@@ -101,6 +104,7 @@ class LayerView:
     facts: Mapping[str, str]
     robustness: tuple[str, ...]
     layout: str
+    bases: BasisTable | None
 
     @property
     def unique_by_category(self) -> list[tuple[str, int]]:
@@ -272,6 +276,7 @@ def layer_view(tables: LayerTables) -> LayerView:
         facts=layer_facts(run.result, tables.name, tables.quantile),
         robustness=tuple(robustness(run.result, tables.name)),
         layout=layout_text(run.result.info, tables.info),
+        bases=basis_table(tables),
     )
 
 

@@ -5,14 +5,15 @@
 Nothing here writes a file, so that a report on disk and a server show the same.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from netdissect.concepts.machine_masks import MaskNote
 from netdissect.plots.overlap import REGION_COLORS
 from netdissect.report import urls
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, known
+from netdissect.report.views.basis_views import score_parts
 from netdissect.report.views.masked_images import (
     CARD_IMAGES,
     MaskedImage,
@@ -63,6 +64,8 @@ class UnitView:
         Sorted by maximum activation.
     mask
         Where the masks of its label are from; None: from people, or computed.
+    basis_scores
+        Its scores in the newest evaluation of bases: active_share, concept, average_precision, ...; may be empty.
     """
 
     url: str
@@ -80,6 +83,7 @@ class UnitView:
     runners_up: tuple[RunnerUp, ...]
     top_images: tuple[MaskedImage, ...]
     mask: MaskNote | None = None
+    basis_scores: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def overlap(self) -> Mapping[str, int]:
@@ -195,6 +199,8 @@ class UnitRows:
         As in `UnitView`.
     page
         1: it has a page; 0: not.
+    scores
+        Its scores in the newest evaluation of bases, as they are written, by their short names; empty: not measured.
     """
 
     labels: tuple[str, ...]
@@ -204,6 +210,7 @@ class UnitRows:
     iou: tuple[str, ...]
     state: tuple[str, ...]
     page: tuple[int, ...]
+    scores: Mapping[str, tuple[str, ...]]
 
 
 def unit_rows(tables: LayerTables) -> UnitRows:
@@ -219,7 +226,16 @@ def unit_rows(tables: LayerTables) -> UnitRows:
         iou=tuple(iou_text(iou, tables.min_iou) for iou in frame["iou"]),
         state=tuple(_state(*row) for row in frame.select("dead", "detector").iter_rows()),
         page=tuple(int(unit in tables.units_with_page) for unit in frame["unit"]),
+        scores=_written_scores(tables, frame["unit"].to_list()),
     )
+
+
+def _written_scores(tables: LayerTables, units: Sequence[int]) -> dict[str, tuple[str, ...]]:
+    """Return the scores of units in the evaluation of bases by their short names, each as text or empty."""
+    every = LayerTables(tables.run, tables.index).basis_scores  # also of units that are not chosen
+    parts = [{part.name: part.text for part in score_parts(every.get(unit, {}))} for unit in units]
+    names = dict.fromkeys(name for of_unit in parts for name in of_unit)
+    return {name: tuple(of_unit.get(name, "") for of_unit in parts) for name in names}
 
 
 def _state(dead: bool, detector: bool) -> str:
@@ -244,6 +260,7 @@ def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> Unit
         runners_up=tuple(RunnerUp(score["concept"], score["category"], score["iou"]) for score in others),
         top_images=() if row["dead"] else top_images(tables, unit, images),
         mask=None if masks is None else masks.note(row["label"], row["category"]),
+        basis_scores=tables.basis_scores.get(unit, {}),
     )
 
 

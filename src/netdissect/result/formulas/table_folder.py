@@ -1,7 +1,7 @@
 """Tables in a folder that is named by the digest of what they are made from, each checked when it is read.
 
-RUN/formulas/KIND-DIGEST/tables.json      inputs, and the SHA-256 of each table
-RUN/formulas/KIND-DIGEST/NAME.parquet
+RUN/FOLDER/KIND-DIGEST/tables.json      inputs, and the SHA-256 of each table
+RUN/FOLDER/KIND-DIGEST/NAME.parquet
 """
 
 from collections.abc import Mapping
@@ -125,6 +125,6 @@ def _read_list(path: Path) -> TableList:
 
 def _damage(path: Path, reason: str) -> ResultError:
     return ResultError(
-        f"{path} is missing or damaged ({reason}). Expected the file as 'netdissect compose' wrote it: remove the "
-        f"folder {path.parent}, and run the same command again."
+        f"{path} is missing or damaged ({reason}). Expected the file as it was written: remove the folder "
+        f"{path.parent}, and run the same command again."
     )
