@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,12 @@ def ours(dictionary: SparseDictionary, cells: torch.Tensor) -> tuple[dict[str, f
     return {name: float(value) for name, value in values.items()}, codes
 
 
-def make_environment(folder: Path) -> Path:
-    """Return the interpreter of an environment with both programs' packages; it takes 6 GB."""
+def make_environment(folder: Path, packages: Sequence[str] = PACKAGES) -> Path:
+    """Return the interpreter of an environment with the packages of other programs; it takes 6 GB."""
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
     return python
 
 
