@@ -6,7 +6,6 @@ A first run finds no compiled loops: its folder of machine code is new. A later 
 DATA is a data set in Broden's layout.
 """
 
-import os
 import resource
 import statistics
 import subprocess
@@ -17,6 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, NamedTuple
 
 import typer
+
+from benchmarks.process import environment_of_users
 
 PROGRAM = ("-c", "from netdissect.cli import main; main()")
 NETWORK, LAYER = "efficientnet_lite0", "_blocks.15"
@@ -33,7 +34,7 @@ def measured(environment: dict[str, str], *arguments: object) -> Cost:
     """Run Python in a process of its own."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, *map(str, arguments)]
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | environment)
+    subprocess.run(command, check=True, capture_output=True, env=environment_of_users() | environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Cost(time.perf_counter() - start, processor)

@@ -54,6 +54,14 @@ def cpu_seconds(function: Callable[[], object]) -> float:
     return time.process_time() - before
 
 
+def environment_of_users() -> dict[str, str]:
+    """Return the environment of a process that is timed: with all cores, and with bytecode as pip leaves it."""
+    return {name: value for name, value in os.environ.items() if name not in UNUSUAL}
+
+
+UNUSUAL = ("OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE")
+
+
 def prepared() -> None:
     """Set this process up as the command line does."""
     tune_malloc()

@@ -12,7 +12,6 @@ are taken.
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from benchmarks.networks import NETWORKS, Measured
 from benchmarks.plain_loop import WORKERS, ReachedError, decode, seconds_of, source_images
-from benchmarks.process import prepared
+from benchmarks.process import environment_of_users, prepared
 from benchmarks.series import Record, append, markdown, read
 from benchmarks.whole_run import PLAIN, of
 from netdissect.config import BackendName, Precision
@@ -168,8 +167,7 @@ def measure(
 def _in_a_process(network: str, backend: str, precision: str) -> Record:
     images = 128 if network == "efficientnet_lite0" else 32
     command = [sys.executable, "-m", "benchmarks.roofline", "one", network, backend, precision, str(images)]
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment_of_users())
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1]}
     found: Record = json.loads(done.stdout.splitlines()[-1])

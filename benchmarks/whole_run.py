@@ -32,6 +32,7 @@ import typer
 
 from benchmarks.larger_data import enlarged
 from benchmarks.networks import NETWORKS, Measured
+from benchmarks.process import environment_of_users
 from benchmarks.series import Record, append, commit, markdown, read
 from netdissect.cli.process_tuning import SPINS
 
@@ -126,11 +127,10 @@ class Series:
 def process(*arguments: object, **environment: str) -> tuple[str, Record]:
     """Run a module of Python in a process of its own; return what it prints, its seconds and those of the processors.
 
-    It has all cores, and its threads wait for work as those of the command line do.
+    Its threads wait for work as those of the command line do.
     """
     command = [sys.executable, *map(str, arguments)]
-    settings = {"GOMP_SPINCOUNT": str(SPINS)} | os.environ | environment
-    settings.pop("OMP_NUM_THREADS", None)
+    settings = {"GOMP_SPINCOUNT": str(SPINS)} | environment_of_users() | environment
     start, before = time.perf_counter(), sum(os.times()[2:4])
     done = subprocess.run(command, capture_output=True, text=True, env=settings, check=True)
     return done.stdout, {"seconds": time.perf_counter() - start, "cpu": sum(os.times()[2:4]) - before}
