@@ -13,12 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import caching, codegen, compiler
+from numba.core import caching
 
 _njit: Any = numba.njit
-_Library: Any = codegen.JITCodeLibrary
-_Compiler: Any = compiler.CompilerBase
-_Passes: Any = compiler.DefaultPassBuilder
 _FunctionCode: Any = caching.CompileResultCacheImpl
 _FunctionCache: Any = caching.FunctionCache
 # By position: some versions of Numba begin the names of these classes with an underscore.
@@ -58,40 +55,7 @@ def inlined(function: Callable[..., Any]) -> Any:
     What the compiler makes vector code of by itself is better `compiled`. Wrappers for callers in Python would
     take a third of the time to compile.
     """
-    options = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return _njit(pipeline_class=_PieceCompiler, **options)(function)
-
-
-class _PieceLibrary(_Library):  # type: ignore[misc]
-    """The code of an `inlined` function, which is optimized and made machine code in its callers alone.
-
-    Numba would do both for each piece by itself, too: an eighth of the time to compile the loops of a run.
-    """
-
-    def finalize(self) -> None:
-        """Add the pieces that this one calls."""
-        for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
-            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
-        self._final_module.verify()
-        self._finalized = True
-
-    @property
-    def codegen(self) -> "_PieceLibrary":
-        """Takes the environment of the function."""
-        return self
-
-    def set_env(self, name: str, environment: object) -> None:
-        """Ignore it: only code that handles objects of Python reads its environment."""
-
-
-class _PieceCompiler(_Compiler):  # type: ignore[misc]
-    """Compiles an `inlined` function."""
-
-    def define_pipelines(self) -> list[Any]:
-        """Compile as usual, into a library of pieces."""
-        self.state.library = _PieceLibrary(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
-        return [_Passes.define_nopython_pipeline(self.state)]
+    return _njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 class _UserFolder(_UserWide):  # type: ignore[misc, valid-type]
