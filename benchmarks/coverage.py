@@ -190,7 +190,7 @@ def _sparse(
     rows = np.arange(len(masks))
     presence = ImageLabelCounts(rows, rows, np.ones_like(rows), truth)
     parts = [ImageIntersections.of(row, 0, on[row : row + 1], hits[row].reshape(1, 1), np.array([1])) for row in rows]
-    leading = CandidateConcepts(np.array([0]), np.array([1]), np.array([0]), np.array([[-1, 0]]), 1)
+    leading = CandidateConcepts(np.array([0]), np.array([1]), np.array([0]), 1, 2, 1)
     return leading, presence, ImageIntersections.join(parts)
 
 

@@ -7,7 +7,8 @@ SOURCE is a data set in Broden's layout, whose images are used; their labels are
 tokens of the last block of ViT-S/16 with random ones (`vit`), 14 x 14 cells both. A row of the encoder is a random cell
 of these images, from which the mean cell was subtracted, so that each latent is active somewhere; 64 are kept on each
 cell. The yardstick decodes, runs the network up to the layer and encodes the cells, and keeps nothing. Runs leave
-intervals, the permutation test and the layout check out, unless `--statistics` asks for the first.
+intervals, the permutation test and the layout check out; `--statistics` asks for the first two as they are by default.
+Medians of the pairs; what the last run did until which of its processor seconds is written to standard error.
 """
 
 import csv
@@ -20,7 +21,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ import netdissect
 from benchmarks.memory import write_data
 from benchmarks.plain_loop import BATCHES, decoded, source_images
 from benchmarks.process import peak_memory, prepared
-from netdissect.config import DissectConfig, StatisticsConfig
+from netdissect.config import DissectConfig, Execution, StatisticsConfig
 from netdissect.models import ActivationRecorder, Network, load_network, resolve_layers
 from netdissect.models.dictionaries.sparse_dictionary import DictionaryWeights, SparseDictionary
 
@@ -41,6 +42,21 @@ ACTIVE = 64
 BATCH = BATCHES[1]
 FITTED = 256  # images from whose cells the encoders are drawn
 LAYERS = {"cnn": ("efficientnet_lite0", None, "_blocks.10"), "vit": ("timm:vit_small_patch16_224", "none", "blocks.11")}
+TIMES = ("wall", "computing")
+HEADER = (
+    "| layer | latents | processor time: forward pass and encoding | dissection | ratio | wall time: forward pass and "
+    "encoding | dissection | ratio | memory above that of the network: encoding | dissection | run folder |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+class Case(NamedTuple):
+    """A dictionary of the layer of one network, whether the run has its default statistics, and its checkpoints."""
+
+    kind: str
+    latents: int
+    statistics: bool
+    checkpoint_seconds: float
 
 
 def with_real_images(root: Path, source: Path, images: int) -> None:
@@ -83,22 +99,29 @@ def fitted(kind: str, latents: int, data: Path) -> SparseDictionary:
     return SparseDictionary(layer, DictionaryWeights(rows, -rows @ mean, rows, mean), ACTIVE)
 
 
-def child(do: str, kind: str, latents: int, folder: Path, *, intervals: bool) -> dict[str, float]:
-    """Do one thing, and say what it took."""
-    network, layer = opened(kind)
+def child(do: str, case: Case, folder: Path) -> dict[str, float]:
+    """Do one thing, and say what it took: in all, and the processor seconds until the end of each pass."""
+    network, layer = opened(case.kind)
     paths = source_images(folder / "data", None)
-    weights: dict[str, Tensor] = torch.load(folder / f"{latents}.pt")
+    weights: dict[str, Tensor] = torch.load(folder / f"{case.latents}.pt")
     dictionary = SparseDictionary(layer, DictionaryWeights(**weights), ACTIVE)
+    dissect = netdissect.dissect  # loads its modules, as those of the yardstick are loaded
     begin, before = time.monotonic(), time.process_time()
     found: dict[str, float] = {}
+
+    def progress(stage: str, _done: int, _total: int | None) -> None:
+        found[stage] = time.process_time() - before
+
     if do == "dissect":
         sparse = replace(network, bases={f"{layer}@sae": dictionary})
-        chosen = StatisticsConfig(bootstrap=1000 if intervals else 0, permutations=0)
+        chosen = StatisticsConfig() if case.statistics else StatisticsConfig(bootstrap=0, permutations=0)
         config = DissectConfig(layers=(f"{layer}@sae",), batch_size=BATCH, statistics=chosen, layout_check=False)
-        result = netdissect.dissect(sparse, folder / "data", config=config, out=folder / f"run-{latents}")
-        found = dict(result.info.seconds) | {
-            "dead": float(result.layers[f"{layer}@sae"].thresholds["dead"].sum()),
-        }
+        execution = Execution(checkpoint_seconds=case.checkpoint_seconds)
+        result = dissect(
+            sparse, folder / "data", config=config, execution=execution, out=folder / "run", progress=progress
+        )
+        thresholds = result.layers[f"{layer}@sae"].thresholds
+        found["dead"], found["zero"] = float(thresholds["dead"].sum()), float((thresholds["threshold"] == 0).sum())
     else:
         for cells in cells_of_batches(network, layer, paths):
             if do == "encode":
@@ -108,37 +131,41 @@ def child(do: str, kind: str, latents: int, folder: Path, *, intervals: bool) ->
     return found | {"wall": wall, "computing": computing, "memory": peak_memory()}
 
 
-def run_child(do: str, kind: str, latents: int, folder: Path, *, intervals: bool) -> dict[str, float]:
+def run_child(do: str, case: Case, folder: Path) -> dict[str, float]:
     """Run `child` as a process of its own."""
-    task = json.dumps({"do": do, "kind": kind, "latents": latents, "folder": str(folder), "intervals": intervals})
+    task = json.dumps({"do": do, "case": case, "folder": str(folder)})
     command = [sys.executable, "-m", "benchmarks.sparse_latents", "--child", task, "."]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measured(kind: str, latents: int, folder: Path, pairs: int, *, intervals: bool) -> None:
-    """Print the ratios of a number of latents, and the memory above the network's own."""
-    dictionary = fitted(kind, latents, folder / "data")
+def measured(case: Case, folder: Path, pairs: int) -> None:
+    """Print a line of the table, and what the last run did until when."""
+    dictionary, run = fitted(case.kind, case.latents, folder / "data"), folder / "run"
     torch.save({name: part for name, part in dictionary.weights._asdict().items() if part is not None},
-               folder / f"{latents}.pt")  # fmt: skip
-    network = run_child("network", kind, latents, folder, intervals=intervals)
-    ratios: dict[str, list[float]] = {"wall": [], "computing": []}
+               folder / f"{case.latents}.pt")  # fmt: skip
+    network, found = run_child("network", case, folder), []
     for _ in range(pairs):
-        run = folder / f"run-{latents}"
-        whole, plain = (run_child(do, kind, latents, folder, intervals=intervals) for do in ("dissect", "encode"))
+        whole, plain = (run_child(do, case, folder) for do in ("dissect", "encode"))
         size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
         subprocess.run(["rm", "-r", str(run)], check=True)
-        for name, values in ratios.items():
-            values.append(whole[name] / plain[name])
-    rounded = {name: round(value, 1) for name, value in whole.items() if name != "memory"}
-    print(
-        f"{kind}, {latents:,} latents: {statistics.median(ratios['wall']):.2f} of forward pass and encoding "
-        f"(processor time {statistics.median(ratios['computing']):.2f}; last pair {plain['wall']:.1f} s, "
-        f"{plain['computing']:.1f} s of processor time, and {rounded}), "
-        f"{(whole['memory'] - network['memory']) / 1e6:,.0f} MB above the network's {network['memory'] / 1e6:,.0f} MB, "
-        f"encoding alone {(plain['memory'] - network['memory']) / 1e6:,.0f} MB above, run folder {size / 1e6:,.0f} MB",
-        flush=True,
+        found.append((whole, plain))
+    sides = [[f"{statistics.median(pair[side][name] for pair in found):.1f} s" for side in (1, 0)] for name in TIMES]
+    ratios = [f"{statistics.median(whole[name] / plain[name] for whole, plain in found):.2f}" for name in TIMES]
+    above = [f"{(side['memory'] - network['memory']) / 1e6:,.0f} MB" for side in (plain, whole)]
+    cells = (
+        case.kind,
+        f"{case.latents:,}",
+        *sides[1],
+        ratios[1],
+        *sides[0],
+        ratios[0],
+        *above,
+        f"{size / 1e6:,.0f} MB",
     )
+    print(f"| {' | '.join(cells)} |", flush=True)
+    passes = {name: round(value, 1) for name, value in whole.items() if name not in (*TIMES, "memory")}
+    print(passes, file=sys.stderr, flush=True)
 
 
 def main(
@@ -147,21 +174,22 @@ def main(
     latents: Annotated[int, typer.Option(help="Default: 4,096, 16,384 and 65,536.")] = 0,
     images: Annotated[int, typer.Option()] = 1_906,
     pairs: Annotated[int, typer.Option()] = 3,
-    intervals: Annotated[bool, typer.Option("--statistics")] = False,
+    with_statistics: Annotated[bool, typer.Option("--statistics")] = False,
+    checkpoint_seconds: Annotated[float, typer.Option(help="More where other work slows the machine down.")] = 30,
     child_task: Annotated[str | None, typer.Option("--child", hidden=True)] = None,
 ) -> None:
     """Print ratios and memory."""
     prepared()
     if child_task is not None:
         task = json.loads(child_task)
-        found = child(task["do"], task["kind"], task["latents"], Path(task["folder"]), intervals=task["intervals"])
-        print(json.dumps(found))
+        print(json.dumps(child(task["do"], Case(*task["case"]), Path(task["folder"]))))
         return
+    print(HEADER)
     with TemporaryDirectory() as name:
         with_real_images(Path(name) / "data", source, images)
         for kind in (network,) if network else tuple(LAYERS):
             for number in (latents,) if latents else LATENTS:
-                measured(kind, number, Path(name), pairs, intervals=intervals)
+                measured(Case(kind, number, with_statistics, checkpoint_seconds), Path(name), pairs)
 
 
 if __name__ == "__main__":

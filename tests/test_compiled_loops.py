@@ -111,7 +111,7 @@ def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("pnas2020", build(), ("wide_relu", "fc"), ASKED[1]),
         ("original", one_unit(), ("0", "1"), ASKED[0]),
         ("lite", one_unit(), ("0", "1"), ASKED[1]),
-        ("pnas2020", latents(), ("wide_relu@sae",), ASKED[2]),
+        ("paper", latents(), ("wide_relu@sae",), ASKED[0]),
     ]
     # No room to spare: bounds of the largest values rise on tiny data, too.
     monkeypatch.setattr(topk, "buffer_capacity", lambda keep, total: min(total, keep + 3))
@@ -133,7 +133,8 @@ DEFAULT_LOOPS = {
     "activations.histogram._count", "activations.histogram._find_bins", "activations.image_values._largest",
     "activations.store._scatter", "activations.store._select", "activations.top_images._insert",
     "activations.topk._keep_largest", "concepts.label_sets._split_sets", "scoring.kernel._count_images",
-    "scoring.statistics.bootstrap.add_weighted", "scoring.statistics.jackknife._add_masks",
+    "scoring.statistics.bootstrap._find_pairs", "scoring.statistics.bootstrap.add_weighted",
+    "scoring.statistics.jackknife._add_masks",
     "scoring.statistics.permutation._find_best", "scoring.statistics.permutation_kernel._count_images",
 }  # fmt: skip
 

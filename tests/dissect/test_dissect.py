@@ -14,7 +14,7 @@ import run_asserts
 import strategies
 from netdissect.concepts import ConceptData
 from netdissect.config import PROTOCOL_NAMES, DissectConfig, Execution, ProtocolName
-from netdissect.dissect import dissect, run_dissection
+from netdissect.dissect import dissect
 from netdissect.models import Network
 from netdissect.result import Result, tables
 from networks import COVERAGE, FIELDS, SIDE, Spoiled, build, images
@@ -137,7 +137,6 @@ def test_stores_workers_and_engines_change_no_bit(
 def test_scores_that_are_written_block_by_block_are_those_of_one_table(
     broden: Path, references: dict[str, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
-    monkeypatch.setattr(run_dissection, "MOST_SCORES", 0)
     monkeypatch.setattr(tables, "BLOCK_SCORES", 10)  # counts of a unit or two
     out = tmp_path / "run" if kept else None
     found = dissect(build(), broden, config=config(strategies.definition("paper", 0.05)), out=out)

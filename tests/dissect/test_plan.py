@@ -98,7 +98,7 @@ def test_counts_of_very_many_units_are_stated_and_refused_where_they_do_not_fit(
     concepts = tuple(Concept(number, f"{number}", "object", 1, 1.0, ()) for number in range(1, 1198))
     data = ConceptData(Path("nowhere"), ("object",), concepts, ())
 
-    def stated(units: int, **statistics: int) -> str:
+    def stated(units: int, **statistics: float) -> str:
         config = DissectConfig(layers=("conv",), statistics=StatisticsConfig(**statistics))
         layers = [Layer("conv", "Conv2d", units, Size(14, 14), None)]
         check_counts(layers, data, config)
@@ -107,9 +107,10 @@ def test_counts_of_very_many_units_are_stated_and_refused_where_they_do_not_fit(
     monkeypatch.setattr("os.sysconf", lambda _: 55_000)  # 3 GB
     assert stated(512) == ""
     assert stated(65_536, bootstrap=0) == "; counts of 65,536 units and 1,197 concepts take about 628 MB more"
+    assert stated(65_536) == "; counts of 65,536 units and 1,197 concepts take about 1.88 GB more"
     with pytest.raises(
-        ConfigError, match=r"about 4\.4 GB of memory; this machine has 3\.02 GB\. Leave intervals out .*: 628 MB"
+        ConfigError, match=r"about 5\.02 GB of memory; this machine has 3\.02 GB\. Leave intervals out .*: 628 MB"
     ):
-        stated(65_536)
+        stated(65_536, holdout=0.5)
     with pytest.raises(ConfigError, match=r"Name fewer layers or bases in one run \(--layer, --basis\)"):
         stated(600_000, bootstrap=0)

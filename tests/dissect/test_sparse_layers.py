@@ -18,10 +18,13 @@ from netdissect.activations.sparse.unit_maps import SparseImageMaps
 from netdissect.concepts import Size
 from netdissect.config import ProtocolName
 from netdissect.dissect.statistics import activation_tables, measurements
-from netdissect.errors import ActivationError
+from netdissect.errors import ActivationError, ResultError
 from netdissect.models import Network
+from netdissect.report.layer_tables import LayerTables, number_runs
 from netdissect.report.statistics_text import layer_facts
+from netdissect.report.views.unit_views import unit_view
 from netdissect.result import Result, load_result
+from netdissect.result.queries import image_maxima
 from networks import COVERAGE, SIDE, Spoiled, build, images
 
 pytestmark = pytest.mark.usefixtures("tight")
@@ -111,8 +114,16 @@ def test_a_sparse_layer_gives_every_table_of_the_same_layer_with_all_cells(
     run_asserts.assert_same_run(run(data, sparse=True, protocol=protocol, **options), expected)
 
 
-def test_units_that_are_rarely_active_or_dead_are_named(data: Path) -> None:
-    options: dict[str, Any] = {"layers": LAYERS[1], "quantile": 0.2, "permutations": 0, "bootstrap": 0}
+def test_units_that_are_rarely_active_or_dead_are_named_and_shown_on_their_images(
+    data: Path,
+) -> None:
+    options: dict[str, Any] = {
+        "layers": LAYERS[1],
+        "quantile": 0.2,
+        "permutations": 0,
+        "bootstrap": 0,
+        "top_images": 13,
+    }
     own, names = network(sparse=True), oracle.read_broden(data, None).images
     maps = run_asserts.hooked(own, data, names, ["wide_relu"], 4)["wide_relu"]
     cells = torch.from_numpy(maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1]).copy())
@@ -120,9 +131,17 @@ def test_units_that_are_rarely_active_or_dead_are_named(data: Path) -> None:
     dead, rare = np.flatnonzero(active == 0), np.flatnonzero((active > 0) & (active <= 0.2 * len(cells)))
     assert len(dead) >= 5
     assert len(rare)
-    facts = layer_facts(run(data, sparse=True, **options), LAYERS[1], 0.2)
+    result = run(data, sparse=True, **options)
+    facts = layer_facts(result, LAYERS[1], 0.2)
     assert facts["threshold 0"].startswith(f"{len(rare)} unit")
     assert facts["dead"] == f"{len(dead)} units: {', '.join(map(str, dead))}"
+    images = (image_maxima(result, LAYERS[1]).maxima > 0).sum(axis=1)
+    few = np.flatnonzero((images > 0) & (images < 13))
+    assert len(few)
+    for unit in few.tolist():
+        view = unit_view(LayerTables(number_runs([result])[0], 0), unit, 13)
+        assert view.active_images == len(view.top_images) == images[unit]
+        assert all(image.value > 0 for image in view.top_images)
 
 
 class InterruptedRunError(Exception):
@@ -144,13 +163,30 @@ def test_an_interrupted_sparse_run_continues(data: Path, tmp_path: Path, stage: 
     run_asserts.assert_same_run(finished, run(data, sparse=True, **options | {"out": None}))
 
 
-def test_shards_of_a_sparse_layer_are_dissected_with_all_cells(data: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"layers": LAYERS[1], "quantile": 0.05, "batch_size": 4, "permutations": 0}
-    for _ in range(2):
-        for shard in ("1/2", "2/2"):
-            dissect_shard(network(sparse=True), data, shard=shard, out=tmp_path / "run", **options)
+def test_shards_of_a_sparse_layer_keep_its_active_cells_and_give_the_run_of_one_process(
+    data: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"layers": LAYERS[:2], "quantile": 0.05, "batch_size": 4, "permutations": 2}
+    shards, folder = ("1/3", "2/3", "3/3"), tmp_path / "run"
+    folders = [folder / "shards" / shard.replace("/", "-of-") for shard in shards]
+    for stage in ("thresholds", "counting"):
+        for shard in shards:
+            dissect_shard(network(sparse=True), data, shard=shard, out=folder, **options)
+        assert [path.name for path in folders[0].glob("counting/range*")] in (
+            [],
+            ["range0.maps.npy"],
+        )  # not of the second
+        merge_shards(tmp_path / stage, folders[:2], partial=True)
+        merge_shards(folder, [tmp_path / stage, folders[2]])
+    run_asserts.assert_same_run(load_result(folder), dissect(network(sparse=False), data, **options))
+
+
+def test_shards_of_which_one_kept_all_cells_of_a_sparse_layer_are_not_merged(data: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"layers": LAYERS[1], "batch_size": 4, "permutations": 0, "bootstrap": 0}
+    for shard, engine in (("1/2", "tensor"), ("2/2", "auto")):
+        dissect_shard(network(sparse=True), data, shard=shard, out=tmp_path / "run", engine=engine, **options)
+    with pytest.raises(ResultError, match=r"kept of activation maps is .active cells. in the first and .all cells. in"):
         merge_shards(tmp_path / "run")
-    run_asserts.assert_same_run(load_result(tmp_path / "run"), dissect(network(sparse=True), data, **options))
 
 
 def test_a_layer_that_is_not_finite_is_refused_though_no_code_is_kept_of_its_cells(data: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.activations.image_values import largest_values
 from netdissect.concepts import Size
 from netdissect.jit import compiled_in_place, inlined
 
@@ -45,17 +44,17 @@ class TopImages:
         units, keep, height, width = self._maps.shape
         merged = type(self)(units, Size(height, width), keep)
         for part in (self, other):
-            image_index, _maxima, maps = part.ranked()
-            merged.merge(image_index, maps)
+            image_index, maxima, maps = part.ranked()
+            merged.merge(image_index, maxima, maps)
         return merged
 
-    def merge(self, image_index: Ints, maps: Floats) -> None:
-        """Add the images kept of another part of the data: indices (U, K), -1 for none, and maps (U, K, h, w)."""
+    def merge(self, image_index: Ints, maxima: Floats, maps: Floats) -> None:
+        """Add the images of another part of the data: indices (U, K), -1 for none, maxima (U, K), maps (U, K, h, w)."""
         for unit, kept in enumerate(image_index):
             present = kept >= 0
             arrays = (array[unit : unit + 1] for array in self._arrays())
             of_unit = np.array(maps[unit][: len(kept)][present])[:, None]
-            _insert(of_unit, largest_values(of_unit), np.array(kept[present]), *arrays)
+            _insert(of_unit, np.array(maxima[unit][present])[:, None], np.array(kept[present]), *arrays)
 
     def ranked(self) -> tuple[Ints, Floats, Floats]:
         """Return indices (U, K), maxima (U, K) and maps (U, K, h, w), best first; index -1 where there are fewer."""

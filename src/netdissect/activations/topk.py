@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.activations.sparse.sparse_maps import SparseMaps
 from netdissect.activations.topk_memmap import MemmapTopK
 from netdissect.config import Threshold
 from netdissect.errors import ShapeError
@@ -29,6 +30,7 @@ Ints = npt.NDArray[np.int64]
 
 BLOCK_SIZE = 64
 """Values that are compared with the bound at once."""
+UNITS_AT_ONCE = 256  # units whose values are selected at a time
 ABOVE_ALL = np.full((1, 1), np.inf, np.float32)
 FIRST_ROW = np.zeros(1, np.int64)
 
@@ -103,6 +105,8 @@ class StreamingTopK:
     ----------
     bound
         float32 (U,): no final threshold is below this; `lowest` until `keep` values were seen.
+    lowest
+        See the parameter.
     """
 
     def __init__(self, units: int, keep: int, total: int, file: Path | None = None, lowest: float = -np.inf) -> None:
@@ -111,7 +115,7 @@ class StreamingTopK:
         self.total = total
         self.seen = 0
         self.bound: Floats = np.full(units, lowest, np.float32)
-        self._lowest = np.float32(lowest)
+        self.lowest = np.float32(lowest)
         self._all_units = np.arange(units)
         self._file = None if file is None else MemmapTopK(file, (units, width))
         self._values: Floats = np.empty((units, width), np.float32) if self._file is None else self._file.values
@@ -134,12 +138,7 @@ class StreamingTopK:
         units
             int64 (U,), rising: the units of these values; all other units have the lowest value as often. None: all.
         """
-        self.seen += values.shape[0] * values.shape[2]
-        if self.seen > self.total:
-            raise ShapeError(
-                f"{self.seen} values a unit were added but {self.total} were announced; the number decides which "
-                "values matter. Announce all images before the pass."
-            )
+        self._see(values.shape[0] * values.shape[2])
         if floor is not None:
             np.maximum(self.bound, floor, out=self.bound)
         if maxima is None:
@@ -152,6 +151,22 @@ class StreamingTopK:
             if self._file is not None:
                 self._file.release()
 
+    def update_sparse(self, maps: SparseMaps) -> None:
+        """Add the values of sparse maps; the lowest value is 0."""
+        self._see(len(maps) * maps.shape[2] * maps.shape[3])
+        _keep_active(maps.values, maps.value_starts, maps.units, self._values, self._filled, self.bound, self.keep)
+        if self._file is not None:
+            self._file.release()
+
+    def _see(self, values: int) -> None:
+        """Count so many values of each unit."""
+        self.seen += values
+        if self.seen > self.total:
+            raise ShapeError(
+                f"{self.seen} values a unit were added but {self.total} were announced; the number decides which "
+                "values matter. Announce all images before the pass."
+            )
+
     def __add__(self, other: Self) -> Self:
         """Merge two parts of the same data; both must announce the same total."""
         if (self.keep, self.total, len(self.bound)) != (other.keep, other.total, len(other.bound)):
@@ -159,7 +174,7 @@ class StreamingTopK:
                 f"top values of {len(self.bound)} units (keeping {self.keep} of {self.total}) cannot be merged with "
                 f"those of {len(other.bound)} (keeping {other.keep} of {other.total}). Merge parts of one run."
             )
-        merged = type(self)(len(self.bound), self.keep, self.total)
+        merged = type(self)(len(self.bound), self.keep, self.total, lowest=float(self.lowest))
         for part in (self, other):
             merged.merge(part._values, part._filled, part.seen)
         return merged
@@ -185,15 +200,19 @@ class StreamingTopK:
                 f"{self.seen} of {self.total} values a unit were seen; a threshold needs all of them. Finish the pass."
             )
         positions, weights = rank_positions(quantiles, self.total, rule)
-        neighbors, rank = [], int(positions.max()) + 1
-        for unit_values, filled in zip(self._values, self._filled, strict=True):
-            kept = np.sort(unit_values[:filled])[::-1]
-            if filled < rank:
-                kept = np.append(kept, np.full(rank - filled, self._lowest, np.float32))
-            neighbors.append(kept[positions])
+        neighbors = np.empty((len(self._values), *positions.shape), np.float32)
+        width = max(int(self._filled.max(initial=0)), int(positions.max()) + 1)
+        step = UNITS_AT_ONCE if self._file is None else min(UNITS_AT_ONCE, self._file.units_at_once)
+        for first in range(0, len(neighbors), step):
+            some = slice(first, first + step)
+            # The largest values last: numpy selects from below.
+            filled = np.arange(width) < self._filled[some, None]
+            kept = np.where(filled, self._values[some, :width], self.lowest)
+            kept.partition(np.unique(width - 1 - positions), axis=1)
+            neighbors[some] = kept[:, width - 1 - positions]
             if self._file is not None:
                 self._file.release()
-        return interpolate_order_statistics(np.stack(neighbors), weights)
+        return interpolate_order_statistics(neighbors, weights)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays of a checkpoint; values in a file are copied to a second file."""
@@ -259,6 +278,24 @@ def _keep_largest(
                 for cell in range(first, last):
                     kept_values[count] = unit_values[cell]
                     count += unit_values[cell] > lower_bound
+                if count > capacity:
+                    count, lower_bound = _compact(kept_values[:count], capacity, lower_bound, keep)
+        bound[row], filled[row] = lower_bound, count
+
+
+@compiled_in_place
+def _keep_active(
+    values: Floats, value_starts: Ints, units: Ints, kept: Floats, filled: Ints, bound: Floats, keep: int
+) -> None:
+    """Keep values of active maps above the bound, as `_keep_largest` does."""
+    capacity = kept.shape[1] - BLOCK_SIZE
+    for index in range(len(units)):
+        row = units[index]
+        kept_values, lower_bound, count = kept[row], bound[row], filled[row]
+        for value in values[value_starts[index] : value_starts[index + 1]]:
+            if value > lower_bound:
+                kept_values[count] = value
+                count += 1
                 if count > capacity:
                     count, lower_bound = _compact(kept_values[:count], capacity, lower_bound, keep)
         bound[row], filled[row] = lower_bound, count

@@ -28,6 +28,8 @@ ZERO_COUNTERS = 32
 class TorchStreamingTopK:
     """The `keep` largest values of each unit so far; see `StreamingTopK`."""
 
+    lowest = np.float32(-np.inf)
+
     def __init__(self, units: int, keep: int, total: int, device: torch.device) -> None:
         self.keep = keep
         self.total = total

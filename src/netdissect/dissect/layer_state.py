@@ -28,7 +28,7 @@ from netdissect.activations.topk_torch import TorchHistogram, TorchStreamingTopK
 from netdissect.concepts import ConceptData, Size
 from netdissect.dissect.cost_plan import LayerPlan, cells_of
 from netdissect.dissect.statistics.layer_moments import LayerMoments
-from netdissect.scoring import IoUCounter, IoUCounts
+from netdissect.scoring import IoUCounter, IoUCounts, Upsampler
 from netdissect.scoring.device_axis import upsample
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter
 
@@ -309,14 +309,20 @@ class SparseCollector(_HostState):
         """Add one batch of maps of the images `rows`."""
         self.histogram.update_sparse(maps)
         maxima = maps.image_maxima()
-        for image in range(len(maps)):
-            units, active = maps.active_maps(image, self.top_values.bound)
-            values = active if self._upsampled is None else self._upsampled.upsample(active)
-            pixels = values.reshape(1, len(units), values.shape[1] * values.shape[2])
-            self.top_values.update(pixels, maxima=maxima[image : image + 1, units], units=units)
+        if self._upsampled is None:
+            self.top_values.update_sparse(maps)
+        else:
+            self._add_upsampled(maps, maxima, self._upsampled)
         self.top_images.update(np.empty((*maxima.shape, *NO_CELLS), np.float32), maxima, rows)
         self._maxima.append(maxima)
         self.keep(maps)
+
+    def _add_upsampled(self, maps: SparseMaps, maxima: Maps, upsampler: Upsampler) -> None:
+        for image in range(len(maps)):
+            units, active = maps.active_maps(image, self.top_values.bound)
+            values = upsampler.upsample(active)
+            pixels = values.reshape(1, len(units), values.shape[1] * values.shape[2])
+            self.top_values.update(pixels, maxima=maxima[image : image + 1, units], units=units)
 
     def keep(self, maps: SparseMaps) -> None:
         """Store the active cells of one batch."""
@@ -330,12 +336,14 @@ AnyCollector = Collector | DeviceCollector | SparseCollector
 def export_arrays(values: AnyTopK, images: AnyTopImages) -> Arrays:
     """Return largest values and top images as arrays that do not depend on the engine."""
     kept, filled, seen = values.kept
-    image_index, _maxima, maps = images.ranked()
+    image_index, maxima, maps = images.ranked()
     return {
         "counts": np.array([values.keep, values.total, seen]),
+        "lowest": np.array(values.lowest),
         "values": kept,
         "filled": filled,
         "image_index": image_index,
+        "maxima": maxima,
         "maps": maps,
     }
 

@@ -51,22 +51,17 @@ from netdissect.models.dictionaries.basis_spec import absolute_bases
 from netdissect.process.interruption import locks_spared
 from netdissect.progress import Display, ShowProgress, show_line, shown
 from netdissect.result import LayerResult, Result, RunInfo, load_result
-from netdissect.result.files import RUN_FILE, write_result
+from netdissect.result.files import RUN_FILE, open_written, write_result
 from netdissect.result.summary import count_sentence, measured_count
 from netdissect.result.tables import (
     activity_tables,
     concept_table,
-    score_blocks,
     score_table,
     threshold_table,
     top_table,
     unit_table,
 )
-from netdissect.scoring import IoUCounts
 from netdissect.scoring.iqr.level_histograms import LevelHistograms
-
-MOST_SCORES = 2**24
-"""Scores of a layer that are listed in memory: 1.3 GB."""
 
 
 @takes_options
@@ -138,7 +133,7 @@ def _dissect(source: DissectionInputs, run: Path | None, display: Display, *, sh
             write_result(run, info, table, parts)
             work.remove()
     clear_leftovers(run)
-    return load_result(run)
+    return open_written(run)
 
 
 def open_inputs(
@@ -320,26 +315,13 @@ def _layer_results(info: RunInfo, layers: Iterable[LayerCounts]) -> Iterator[Lay
             info=layer,
             thresholds=thresholds,
             units=unit_table(data, totals, counts, thresholds),
-            lazy_scores=_scores(layer_counts, counts),
+            lazy_scores=score_table(data, totals, counts, layer_counts.config.protocol),
             top=top_table(result.image_index, result.max_activation, data),
             top_maps=cast(Maps, result.maps),  # to be written, those of a sparse layer need not be an array
             statistics=layer_statistics(layer_counts)
             | activity_tables(counts)
             | activation_tables(result, layer_counts.range_maps, data, layer_counts.config.protocol),
         )
-
-
-def _scores(layer_counts: LayerCounts, counts: IoUCounts) -> pl.LazyFrame:
-    """Make the table of scores; that of very many units, which may not fit into memory, block by block on the disk."""
-    parts = layer_counts.data, layer_counts.concept_totals, counts, layer_counts.config.protocol
-    if counts.intersection.size <= MOST_SCORES:
-        return score_table(*parts).lazy()
-    layer_counts.scratch.mkdir(exist_ok=True)
-    paths: list[Path] = []
-    for index, block in enumerate(score_blocks(*parts)):
-        paths.append(layer_counts.scratch / f"scores-{index}.parquet")
-        block.write_parquet(paths[-1], compression="lz4", statistics=False)  # read once
-    return pl.scan_parquet(paths)
 
 
 def _in_memory(layer: LayerResult) -> LayerResult:

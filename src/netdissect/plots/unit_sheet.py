@@ -28,7 +28,7 @@ from netdissect.plots.overlap import (
 )
 from netdissect.plots.style import INK, SMALL, WIDTH, fitted, new_figure, text_width
 from netdissect.result import Result
-from netdissect.result.queries import layer_units, only_layer, run_min_iou, run_quantile
+from netdissect.result.queries import active_top_images, layer_units, only_layer, run_min_iou, run_quantile
 from netdissect.scoring.number_text import iou_text
 
 IMAGES = 6
@@ -240,7 +240,7 @@ class UnitImages:
         count
             How many images at most.
         """
-        top = self._layer.top.filter(unit=unit["unit"]).sort("rank").head(count)
+        top = active_top_images(self._layer).filter(unit=unit["unit"]).head(count).collect()
         for row in top.iter_rows(named=True):
             cells = self._layer.top_maps[unit["unit"], row["rank"]]
             mask = self._grid.mask(cells, unit["threshold"], Size(row["label_height"], row["label_width"]))

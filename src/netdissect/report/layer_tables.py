@@ -23,7 +23,7 @@ from netdissect.report import urls
 from netdissect.report.similar_units import CoActivation
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.result.formulas.formula_result import Formulas, load_formulas
-from netdissect.result.queries import best_scores, layer_units, run_min_iou, run_names
+from netdissect.result.queries import active_top_images, best_scores, layer_units, run_min_iou, run_names
 from netdissect.result.summary import Q_VALUES, reports_q_values
 
 MIN_LISTED_IOU = 0.01
@@ -299,8 +299,13 @@ class LayerTables:
 
     @cached_property
     def top(self) -> Rows:
-        """Each unit's top images: rank, image_index, image, max_activation, label_height, label_width."""
-        return by_unit(self._of_chosen(self.layer.top.lazy()).sort("unit", "rank").collect())
+        """Each unit's top images on which it is active: rank, image_index, image, max_activation, sizes of labels."""
+        return by_unit(self._of_chosen(active_top_images(self.layer)).collect())
+
+    def active_images(self, unit: int) -> int | None:
+        """Return the number of images on which a unit is active, if there are fewer than a run keeps; None: more."""
+        active, kept = len(self.top.get(unit, ())), self.layer.top_maps.shape[1]
+        return active if active < min(kept, self.run.result.info.data.images) else None
 
     @cached_property
     def range_images(self) -> Rows:

@@ -14,7 +14,7 @@ import polars as pl
 from netdissect.config import Rule, one_or_more
 from netdissect.counted import counted
 from netdissect.errors import ResultError
-from netdissect.result.result import Result, check_is_run
+from netdissect.result.result import LayerResult, Result, check_is_run
 from netdissect.result.statistics_schema import MOMENTS
 from netdissect.scoring.cell_moments import CellSums
 from netdissect.scoring.detectors import check_limit, limit_in_words, limit_number, passes
@@ -234,6 +234,18 @@ def best_units(result: Result, layer: str, quantile: float, limit: int) -> pl.Da
         .head(limit)
         .collect()
     )
+
+
+def active_top_images(layer: LayerResult) -> pl.LazyFrame:
+    """Return the rows of the table of top images on which their unit is active, by unit and rank.
+
+    Where masks begin at 0 or above, an image without an activation above 0 is no top image, though the table lists it:
+    a latent that is active on three images has no more.
+    """
+    lowest = layer.thresholds.lazy().group_by("unit").agg(pl.col("threshold").min().alias("lowest"))
+    top = layer.top.lazy().join(lowest, on="unit", how="left", maintain_order="left")
+    active = (pl.col("max_activation") > 0) | (pl.col("lowest") < 0)
+    return top.filter(active).drop("lowest").sort("unit", "rank")
 
 
 class SampledMaxima(NamedTuple):

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from netdissect.activations.histogram import bin_edges
 from netdissect.concepts import ConceptData
 from netdissect.concepts.attainable_iou import mask_attainable_iou, max_attainable_iou
 from netdissect.config import REPORTED_QUANTILES, RULES, Protocol
-from netdissect.result.schema import SMALL_DATA_ATTAINABLE
+from netdissect.result.schema import SCORES, SMALL_DATA_ATTAINABLE
 from netdissect.result.statistics_schema import FIRING_MAP, HISTOGRAM, complete
 from netdissect.scoring import (
     ConceptTotals,
@@ -61,15 +62,30 @@ def concept_table(data: ConceptData, totals: ConceptTotals, protocol: Protocol) 
     )
 
 
-def score_table(data: ConceptData, totals: ConceptTotals, counts: IoUCounts, protocol: Protocol) -> pl.DataFrame:
-    """List every unit and concept; see `netdissect.result.LayerResult.lazy_scores`."""
-    return pl.concat(score_blocks(data, totals, counts, protocol))
+def score_table(data: ConceptData, totals: ConceptTotals, counts: IoUCounts, protocol: Protocol) -> pl.LazyFrame:
+    """List every unit and concept; see `netdissect.result.LayerResult.lazy_scores`.
+
+    The table, which may not fit into memory, is made block by block as it is read.
+    """
+
+    def blocks(
+        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        for block in _score_blocks(data, totals, counts, protocol):
+            if rows == 0:
+                return
+            part = block if rows is None else block.head(rows)
+            rows = None if rows is None else rows - len(part)
+            chosen = part if predicate is None else part.filter(predicate)
+            yield chosen if columns is None else chosen.select(columns)
+
+    return register_io_source(blocks, schema=dict(SCORES))
 
 
-def score_blocks(
+def _score_blocks(
     data: ConceptData, totals: ConceptTotals, counts: IoUCounts, protocol: Protocol
 ) -> Iterator[pl.DataFrame]:
-    """Yield the rows of `score_table` in order, about a million at a time."""
+    """Yield the scores of quantile after quantile, about a million at a time."""
     label_ids = np.array([concept.label_id for concept in data.concepts])
     attainable = [attainable_ious(data, totals, protocol, quantile) for quantile in protocol.quantiles]
     for quantile, first, block in counts.blocks(BLOCK_SCORES):
@@ -148,15 +164,22 @@ def unit_table(data: ConceptData, totals: ConceptTotals, counts: IoUCounts, thre
     )
 
 
-def counts_at(data: ConceptData, scores: npt.NDArray[np.float64], min_iou: float) -> list[dict[str, Any]]:
+def best_of_categories(data: ConceptData, scores: Floats) -> UnitLabels:
+    """Return the best concept of each unit in each category; `scores` by label id, float64 (U, C)."""
+    label_ids = np.array([concept.label_id for concept in data.concepts])
+    best = best_concepts(scores[:, label_ids], data.category_of[label_ids], len(data.categories))
+    names = np.array([concept.name for concept in data.concepts] + [""], object)[best]
+    reached = np.where(best >= 0, np.take_along_axis(scores[:, label_ids], np.maximum(best, 0), 1), 0)
+    return UnitLabels(data.categories, names, reached)
+
+
+def counts_at(labels: UnitLabels, min_iou: float) -> list[dict[str, Any]]:
     """Count detectors at one IoU under both rules.
 
     Parameters
     ----------
-    data
-        The data set.
-    scores
-        IoU by label id, float64 (U, C).
+    labels
+        The best concepts of each unit.
     min_iou
         IoU from which on a unit is a detector.
 
@@ -165,11 +188,6 @@ def counts_at(data: ConceptData, scores: npt.NDArray[np.float64], min_iou: float
     list of dict
         rule, category (or ``total``), detectors, unique_detectors.
     """
-    label_ids = np.array([concept.label_id for concept in data.concepts])
-    best = best_concepts(scores[:, label_ids], data.category_of[label_ids], len(data.categories))
-    names = np.array([concept.name for concept in data.concepts] + [""], object)[best]
-    reached = np.where(best >= 0, np.take_along_axis(scores[:, label_ids], np.maximum(best, 0), 1), 0)
-    labels = UnitLabels(data.categories, names, reached)
     counted = [count_detectors(labels, rule, min_iou) for rule in RULES]
     return [
         {"rule": count.rule, "category": name, "detectors": detectors, "unique_detectors": count.unique_detectors[name]}
@@ -225,13 +243,14 @@ def top_table(image_index: Ints, maxima: Floats32, data: ConceptData) -> pl.Data
             "max_activation": maxima.ravel(),
         }
     ).filter(pl.col("image_index") >= 0)
-    images = [data.rows[row] for row in frame["image_index"]]
+    indices, place = np.unique(frame["image_index"], return_inverse=True)
+    images = [data.rows[row] for row in indices]
     return frame.select(
         "unit",
         "rank",
         "image_index",
-        pl.Series("image", [row.image for row in images], dtype=pl.String),
+        pl.Series("image", [row.image for row in images], dtype=pl.String).gather(place),
         "max_activation",
-        pl.Series("label_height", [row.size.height for row in images], dtype=pl.Int32),
-        pl.Series("label_width", [row.size.width for row in images], dtype=pl.Int32),
+        pl.Series("label_height", [row.size.height for row in images], dtype=pl.Int32).gather(place),
+        pl.Series("label_width", [row.size.width for row in images], dtype=pl.Int32).gather(place),
     )

@@ -21,7 +21,7 @@ from netdissect.concepts.label_sets import LabelSetMap
 from netdissect.config import Duplicates, Restriction
 from netdissect.counted import counted
 from netdissect.errors import ShapeError
-from netdissect.scoring.kernel import count_batch, list_blocks
+from netdissect.scoring.kernel import count_batch
 from netdissect.scoring.kernel_arrays import (
     ANNOTATED,
     NONE,
@@ -29,17 +29,16 @@ from netdissect.scoring.kernel_arrays import (
     CountArrays,
     Counting,
     LabelArrays,
-    LabelBlocks,
     UpsamplerArrays,
 )
 from netdissect.scoring.mask_runs import MaskRuns
 from netdissect.scoring.per_image_counts import ImageIntersections
+from netdissect.scoring.sparse.label_blocks import label_blocks
+from netdissect.scoring.sparse.sparse_kernel import count_sparse_batch
 from netdissect.scoring.upsampling import Maps, Upsampler
 
 Ints = npt.NDArray[np.int64]
 
-SMALLEST_PIXEL = 1e-37
-"""Interpolated values above this are not rounded to 0 in float32."""
 RESTRICTIONS: dict[Restriction, int] = {
     "none": NONE,
     "annotated": ANNOTATED,
@@ -266,7 +265,6 @@ class IoUCounter:
         self._counting = Counting(
             thresholds[threshold_order],
             np.argsort(threshold_order),
-            np.arange(units),
             quantiles if record_images_for is None else record_images_for,
             list_runs_for,
             data.category_of,
@@ -308,63 +306,48 @@ class IoUCounter:
                 f"maps are of shape {maps.shape} but there are labels of {counted(images, 'images')} and thresholds of "
                 f"{counted(units, 'units')}. Pass maps of shape ({images}, {units}, height, width)."
             )
-        if isinstance(maps, SparseMaps):
-            return self._count_sparse(maps, labels, upsampler)
-        return self._count(maps, labels, upsampler, self._counting)
-
-    def _count_sparse(self, maps: SparseMaps, labels: BatchLabels, upsampler: Upsampler) -> BatchMasks:
-        """Count sparse maps image by image, of which different units are active."""
-        thresholds, parts, runs = self._counting.thresholds, list[ImageIntersections](), list[MaskRuns]()
-        for index, image in enumerate(labels.images):
-            units, active = maps.active_maps(index, thresholds[0])
-            counting = self._counting._replace(thresholds=np.ascontiguousarray(thresholds[:, units]), units=units)
-            labels_of_image = BatchLabels.of([image])
-            by_blocks = not counting.list_runs_for and not counting.thresholds[-1].all()
-            blocks = label_blocks(image, upsampler) if by_blocks else None
-            masks = self._count(active[None], labels_of_image, upsampler, counting, blocks)
-            parts.append(masks.intersections._replace(image_index=masks.intersections.image_index + index))
-            runs += masks.runs
-        return BatchMasks(ImageIntersections.join(parts), tuple(runs))
-
-    def _count(
-        self,
-        maps: Maps,
-        labels: BatchLabels,
-        upsampler: Upsampler,
-        counting: Counting,
-        blocks: LabelBlocks | None = None,
-    ) -> BatchMasks:
-        """Count maps, float32 (B, U, h, w), of the units that `counting` names; `blocks` of a single image."""
         size = labels.arrays.index_map.shape[1:]
         if (upsampler.rows.pixels, upsampler.columns.pixels) != size:
             raise ShapeError(
                 f"the upsampler leads to {upsampler.rows.pixels} x {upsampler.columns.pixels} pixels (height x width) "
                 f"but the label maps are {size[0]} x {size[1]}. Make one for this size with make_upsampler()."
             )
-        firing_map = self.counts.firing_map.reshape(-1, *maps.shape[2:])
-        masks, entries, run_masks, runs = count_batch(
+        upsampler.check_cells(maps.shape)
+        if isinstance(maps, SparseMaps):
+            masks, entries, run_masks, runs = self._count_sparse(maps, labels, upsampler)
+        else:
+            masks, entries, run_masks, runs = self._count_dense(maps, labels, upsampler)
+        return BatchMasks(ImageIntersections(*masks, *entries), tuple(MaskRuns.split(run_masks, runs, images, units)))
+
+    def _count_dense(self, maps: Maps, labels: BatchLabels, upsampler: Upsampler) -> tuple[Ints, Ints, Ints, Ints]:
+        return count_batch(
             maps,
             np.ascontiguousarray(upsampler.resample(maps)),
-            counting,
+            self._counting,
             UpsamplerArrays.of(upsampler),
             labels.arrays,
-            CountArrays(self.counts.intersection, self.counts.activation, firing_map),
-            blocks,
+            self._count_arrays(maps.shape),
         )
-        of_images = MaskRuns.split(run_masks, runs, len(labels.images), self._counting.thresholds.shape[1])
-        return BatchMasks(ImageIntersections(*masks, *entries), tuple(of_images))
 
+    def _count_sparse(
+        self, maps: SparseMaps, labels: BatchLabels, upsampler: Upsampler
+    ) -> tuple[Ints, Ints, Ints, Ints]:
+        counts = self._count_arrays(maps.shape)
+        if counts.firing_map.size:
+            maps.count_above(self._counting.thresholds[self._counting.order[0]], counts.firing_map)
+        return count_sparse_batch(
+            maps.mapped(upsampler.resample) if upsampler.shrinks else maps,
+            self._counting,
+            UpsamplerArrays.of(upsampler),
+            labels.arrays,
+            label_blocks([image.label_sets for image in labels.images], upsampler),
+            counts,
+        )
 
-def label_blocks(image: ImageLabels, upsampler: Upsampler) -> LabelBlocks | None:
-    """Return the pixels of each label set in blocks that the same cells determine; none if a pixel lacks its cell."""
-    least_weight = upsampler.rows.least_weight * upsampler.columns.least_weight
-    if least_weight == 0:
-        return None
-    label_sets = image.label_sets
-    starts, of_entries, pixels = list_blocks(
-        label_sets.index_map, upsampler.rows.part_starts, upsampler.columns.part_starts, len(label_sets.set_sizes)
-    )
-    return LabelBlocks(starts, of_entries, pixels, np.array([SMALLEST_PIXEL / least_weight]))
+    def _count_arrays(self, shape: tuple[int, ...]) -> CountArrays:
+        """Return the counts that a batch of maps of this shape, (B, U, h, w), adds to."""
+        firing_map = self.counts.firing_map.reshape(-1, *shape[2:])
+        return CountArrays(self.counts.intersection, self.counts.activation, firing_map)
 
 
 def concept_counts(label_ids: Ints, counts: IoUCounts, category_of: Ints) -> tuple[Ints, Ints]:

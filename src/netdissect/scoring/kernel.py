@@ -12,7 +12,7 @@ took up to seven times as long.
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.jit import compiled, compiled_in_place, inlined
+from netdissect.jit import compiled_in_place, inlined
 from netdissect.scoring.kernel_arrays import (
     ANNOTATED,
     NONE,
@@ -22,7 +22,6 @@ from netdissect.scoring.kernel_arrays import (
     Counting,
     ImageArrays,
     LabelArrays,
-    LabelBlocks,
     MaskTables,
     Scratch,
     UpsamplerArrays,
@@ -38,13 +37,7 @@ MARGIN = 1e-6
 
 
 def count_batch(
-    maps: Maps,
-    cells: Maps,
-    counting: Counting,
-    upsampler: UpsamplerArrays,
-    labels: LabelArrays,
-    counts: CountArrays,
-    blocks: LabelBlocks | None = None,
+    maps: Maps, cells: Maps, counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays, counts: CountArrays
 ) -> tuple[Ints, Ints, Ints, Ints]:
     """Count a batch at several quantiles and add it to the counts.
 
@@ -63,8 +56,6 @@ def count_batch(
         Of the images.
     counts
         Added to.
-    blocks
-        Of the only image, if no cell is below 0.
 
     Returns
     -------
@@ -80,7 +71,7 @@ def count_batch(
     most = tables.most_rows(maps.shape[1], counting, scratch, labels)
     while tables.next_map[0] < len(maps):
         tables = tables.with_capacity(most)
-        _count_images(maps, cells, counting, upsampler, labels, counts, blocks, scratch, tables)
+        _count_images(maps, cells, counting, upsampler, labels, counts, scratch, tables)
     masks, entries, run_masks, runs = (table.T.copy() for table in tables.rows())
     return masks, entries, run_masks, runs
 
@@ -93,7 +84,6 @@ def _count_images(
     upsampler: UpsamplerArrays,
     labels: LabelArrays,
     counts: CountArrays,
-    blocks: LabelBlocks | None,
     scratch: Scratch,
     tables: MaskTables,
 ) -> None:
@@ -101,7 +91,7 @@ def _count_images(
     used, next_map = tables.used, tables.next_map
     for image in range(next_map[0], len(cells)):
         image_labels = labels_of_image(labels, image)
-        if not _count_units(image, cells[image], counting, upsampler, image_labels, blocks, scratch, tables):
+        if not _count_units(image, cells[image], counting, upsampler, image_labels, scratch, tables):
             return
         most = counting.record_images_for * cells.shape[1]
         if used[0] + most > len(tables.masks) or used[1] + most * len(image_labels.label_ids) > len(tables.entries):
@@ -109,7 +99,7 @@ def _count_images(
         _add_image(scratch, image_labels, counting, counts)
         _list_masks(image, scratch, image_labels.label_ids, counting, tables)
         if counts.firing_map.size:
-            _add_firing(maps[image], counting.thresholds[counting.order[0]], counting.units, counts.firing_map)
+            _add_firing(maps[image], counting.thresholds[counting.order[0]], counts.firing_map)
         next_map[0], next_map[1] = image + 1, 0
 
 
@@ -143,7 +133,6 @@ def _count_units(
     counting: Counting,
     upsampler: UpsamplerArrays,
     labels: ImageArrays,
-    blocks: LabelBlocks | None,
     scratch: Scratch,
     tables: MaskTables,
 ) -> bool:
@@ -153,105 +142,23 @@ def _count_units(
     """
     thresholds, mask_pixels, label_pixels = counting.thresholds, scratch.mask_pixels, scratch.label_pixels
     used, next_map, (listed, most_runs, _) = tables.used, tables.next_map, scratch.runs.shape
-    last = len(thresholds) - 1
     for unit in range(next_map[1], len(cells)):
         mask_pixels[:, unit] = 0
         if any_above(cells[unit], thresholds[0, unit]):
             if used[2] + listed > len(tables.run_masks) or used[3] + listed * most_runs > len(tables.runs):
                 next_map[1] = unit
                 return False
-            num_met = -1
-            if blocks is not None:  # noqa: SIM102  without blocks the compiler leaves all of it out
-                if thresholds[last, unit] == 0 and _least_active(cells[unit]) > blocks.least[0]:
-                    num_met = _count_blocks(cells[unit], blocks, scratch, mask_pixels[:, unit])
-            if num_met < 0:
-                num_met = count_unit(
-                    cells[unit], thresholds[:, unit], upsampler, labels.index_map, scratch, mask_pixels[:, unit]
-                )
+            num_met = count_unit(
+                cells[unit], thresholds[:, unit], upsampler, labels.index_map, scratch, mask_pixels[:, unit]
+            )
             _add_label_sets(scratch, num_met, labels, label_pixels[:, unit])
-            _add_runs(image, counting.units[unit], scratch, tables)
+            add_runs(image, unit, scratch, tables)
     next_map[1] = len(cells)
     return True
 
 
-@compiled
-def list_blocks(
-    index_map: Counts, rows: Ints, columns: Ints, num_sets: int
-) -> tuple[Ints, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Count the pixels of each label set in each block of an image; see `LabelBlocks` and `part_starts`."""
-    starts = np.zeros(len(rows) * len(columns), np.int64)
-    label_sets, pixels = np.empty(index_map.size, np.int32), np.empty(index_map.size, np.int32)
-    entry_of, entries, block = np.full(num_sets, -1, np.int64), np.int64(0), np.int64(0)
-    for i in range(0, len(rows) - 1, 2):
-        for j in range(0, len(columns) - 1, 2):
-            for part in range(4):
-                row, column, first = i + part // 2, j + part % 2, entries
-                for y in range(rows[row], rows[row + 1]):
-                    for x in range(columns[column], columns[column + 1]):
-                        label_set = index_map[y, x]
-                        if entry_of[label_set] < first:
-                            entry_of[label_set] = entries
-                            label_sets[entries], pixels[entries] = label_set, 0
-                            entries += 1
-                        pixels[entry_of[label_set]] += 1
-                block += 1
-                starts[block] = entries
-    return starts[: block + 1], label_sets[:entries], pixels[:entries]
-
-
 @inlined
-def _least_active(cells: Maps) -> np.float32:
-    """Return the smallest cell above 0 of a map, float32 (h, w)."""
-    least = np.float32(np.inf)
-    for value in cells.flat:
-        if np.float32(0) < value < least:
-            least = value
-    return least
-
-
-@inlined
-def _count_blocks(cells: Maps, blocks: LabelBlocks, scratch: Scratch, mask_pixels: Ints) -> int:
-    """Count one map, float32 (h, w), at thresholds that are all 0; return value as that of `count_unit`."""
-    (height, width), above, set_counts = cells.shape, scratch.above, scratch.set_counts
-    starts, label_sets, pixels, met, met_sets = (
-        blocks.starts,
-        blocks.label_sets,
-        blocks.pixels,
-        scratch.met,
-        scratch.met_sets,
-    )
-    num_met = int(np.int64(0))
-    for i in range(height):
-        for j in range(width):
-            above[i, j] = cells[i, j] > 0
-    for i in range(height):
-        for j in range(width):
-            own, right, below = above[i, j], above[i, j + 1], above[i + 1, j]
-            if own | right | below | above[i + 1, j + 1] == 0:
-                continue
-            for part in range(4):
-                active = own | (right & (part % 2)) | (below & (part // 2)) | (above[i + 1, j + 1] & (part == 3))
-                if active == 0:
-                    continue
-                block = 4 * (i * width + j) + part
-                for entry in range(starts[block], starts[block + 1]):
-                    label_set = label_sets[entry]
-                    set_counts[0, label_set] += pixels[entry]
-                    mask_pixels[0] += pixels[entry]
-                    if not met[label_set]:
-                        met[label_set] = True
-                        met_sets[num_met] = label_set
-                        num_met += 1
-    mask_pixels[1:] = mask_pixels[0]
-    for label_set in met_sets[:num_met]:
-        met[label_set] = False
-        for row in range(1, len(set_counts)):
-            set_counts[row, label_set] = set_counts[0, label_set]
-    return num_met
-
-
-@inlined
-def _add_runs(image: int, unit: int, scratch: Scratch, tables: MaskTables) -> None:
+def add_runs(image: int, unit: int, scratch: Scratch, tables: MaskTables) -> None:
     """List the runs of one unit."""
     run_masks, runs, used, num_runs, unit_runs = (
         tables.run_masks, tables.runs, tables.used, scratch.num_runs, scratch.runs,
@@ -283,25 +190,24 @@ def _add_image(scratch: Scratch, labels: ImageArrays, counting: Counting, counts
     """Add the masks of one image to the counts."""
     _, label_ids, image_level, categories, _, _ = labels
     mask_pixels, label_pixels, category_of = scratch.mask_pixels, scratch.label_pixels, counting.category_of
-    units = counting.units
     for quantile, row in enumerate(counting.order):
         intersection, activation = counts.intersection[quantile], counts.activation[quantile]
         for unit in range(mask_pixels.shape[1]):
-            pixels, count, counted = mask_pixels[row, unit], label_pixels[row, unit], units[unit]
+            pixels, count = mask_pixels[row, unit], label_pixels[row, unit]
             if pixels == 0:
                 continue
             for label in image_level:
                 count[label] += pixels
             for label in range(len(label_ids)):
-                intersection[counted, label_ids[label]] += count[label]
+                intersection[unit, label_ids[label]] += count[label]
             if counting.restriction == NONE:
                 for category in range(activation.shape[1]):
-                    activation[counted, category] += pixels
+                    activation[unit, category] += pixels
             for category in categories:
                 if counting.restriction == ANNOTATED or (
                     counting.restriction == OVERLAP and _overlaps_category(count, label_ids, category_of, category)
                 ):
-                    activation[counted, category] += pixels
+                    activation[unit, category] += pixels
 
 
 @inlined
@@ -316,7 +222,7 @@ def _overlaps_category(counts: Counts, label_ids: Ints, category_of: Ints, categ
 @inlined
 def _list_masks(image: int, scratch: Scratch, label_ids: Ints, counting: Counting, tables: MaskTables) -> None:
     """List the masks of one image and their entries."""
-    mask_pixels, label_pixels, order, units = scratch.mask_pixels, scratch.label_pixels, counting.order, counting.units
+    mask_pixels, label_pixels, order = scratch.mask_pixels, scratch.label_pixels, counting.order
     masks, entries, mask, entry = tables.masks, tables.entries, tables.used[0], tables.used[1]
     for quantile in range(counting.record_images_for):
         row = order[quantile]
@@ -329,20 +235,20 @@ def _list_masks(image: int, scratch: Scratch, label_ids: Ints, counting: Countin
                 if count:
                     entries[entry, 0], entries[entry, 1] = label_ids[label], count
                     entry += 1
-            masks[mask, 0], masks[mask, 1], masks[mask, 2] = image, quantile, units[unit]
+            masks[mask, 0], masks[mask, 1], masks[mask, 2] = image, quantile, unit
             masks[mask, 3], masks[mask, 4] = mask_pixels[row, unit], entry - begin
             mask += 1
     tables.used[0], tables.used[1] = mask, entry
 
 
 @inlined
-def _add_firing(maps: Maps, thresholds: npt.NDArray[np.float32], units: Ints, firing_map: Ints) -> None:
-    """Add 1 to the rows `units` (U,) of `firing_map` where a map, float32 (U, h, w), exceeds its threshold, (U,)."""
+def _add_firing(maps: Maps, thresholds: npt.NDArray[np.float32], firing_map: Ints) -> None:
+    """Add 1 to `firing_map` (U, h, w) where a map, float32 (U, h, w), exceeds the threshold of its unit, (U,)."""
     for unit in range(len(maps)):
         if any_above(maps[unit], thresholds[unit]):
             for i in range(maps.shape[1]):
                 for j in range(maps.shape[2]):
-                    firing_map[units[unit], i, j] += maps[unit, i, j] > thresholds[unit]
+                    firing_map[unit, i, j] += maps[unit, i, j] > thresholds[unit]
 
 
 @inlined

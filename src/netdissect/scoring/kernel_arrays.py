@@ -56,8 +56,6 @@ class Counting(NamedTuple):
         float32 (Q, U), rising along Q; a pixel is active if its interpolated value is strictly above.
     order
         int64 (Q,): row of `thresholds` of each quantile.
-    units
-        int64 (U,): row of the counts of each unit of the maps.
     record_images_for
         Number of leading quantiles for which the masks of single images are returned.
     list_runs_for
@@ -70,33 +68,10 @@ class Counting(NamedTuple):
 
     thresholds: npt.NDArray[np.float32]
     order: Ints
-    units: Ints
     record_images_for: int
     list_runs_for: int
     category_of: Ints
     restriction: int
-
-
-class LabelBlocks(NamedTuple):
-    """Pixels of each label set in the blocks of an image whose pixels are determined by the same cells.
-
-    Where a threshold is 0 and no activation is below it, all pixels of a block are active, or none of them.
-
-    Attributes
-    ----------
-    starts
-        int64 (4 h w + 1,): first entry of each block, four for each cell: its pixels that this cell alone determines,
-        those between it and the next cell of its row, between it and that of its column, and between all four.
-    label_sets, pixels
-        int32 (n,): label set of each entry, and its pixels in the block.
-    least
-        float64 (1,): activations above this give no pixel that is rounded to 0.
-    """
-
-    starts: Ints
-    label_sets: npt.NDArray[np.int32]
-    pixels: npt.NDArray[np.int32]
-    least: Floats
 
 
 class LabelArrays(NamedTuple):
@@ -184,7 +159,7 @@ class Scratch(NamedTuple):
     @classmethod
     def of(cls, shape: tuple[int, ...], counting: Counting, upsampler: UpsamplerArrays, labels: LabelArrays) -> Self:
         """Return the arrays for a batch of cells of this shape, (B, U, h, w)."""
-        (quantiles, units), (height, width) = counting.thresholds.shape, shape[2:]
+        quantiles, (units, height, width) = len(counting.thresholds), shape[1:]
         num_labels, num_sets = np.diff(labels.starts[0]).max(), np.diff(labels.starts[4]).max()
         pixel_rows, pixel_columns = len(upsampler.rows.lower_weight), len(upsampler.columns.lower_weight)
         return cls(

@@ -126,6 +126,25 @@ class Upsampler:
     columns: UpsamplingAxis
     round_rows: bool
 
+    @property
+    def shrinks(self) -> bool:
+        """Whether a pixel needs more than two cells of an axis: `resample` is then not the identity."""
+        return self.rows.resample_matrix is not None or self.columns.resample_matrix is not None
+
+    def check_cells(self, shape: tuple[int, ...]) -> None:
+        """Check the size of maps, (..., h, w).
+
+        Raises
+        ------
+        ShapeError
+            If they have another size.
+        """
+        if shape[-2:] != (self.rows.cells, self.columns.cells):
+            raise ShapeError(
+                f"activation maps are {shape[-2]} x {shape[-1]} (height x width) but the upsampler was made "
+                f"for {self.rows.cells} x {self.columns.cells}. Make one for this size with make_upsampler()."
+            )
+
     def resample(self, maps: Maps) -> Maps:
         """Apply the resample matrices of the axes: the identity unless Pillow shrinks.
 
@@ -143,11 +162,7 @@ class Upsampler:
         ShapeError
             If the maps have another size.
         """
-        if maps.shape[-2:] != (self.rows.cells, self.columns.cells):
-            raise ShapeError(
-                f"activation maps are {maps.shape[-2]} x {maps.shape[-1]} (height x width) but the upsampler was made "
-                f"for {self.rows.cells} x {self.columns.cells}. Make one for this size with make_upsampler()."
-            )
+        self.check_cells(maps.shape)
         if self.columns.resample_matrix is not None:
             maps = (maps.astype(np.float64) @ self.columns.resample_matrix.T).astype(np.float32)
         if self.rows.resample_matrix is not None:

@@ -141,7 +141,7 @@ def test_replicates_are_the_ious_counts_and_labels_of_weighted_images(seed: int,
     sums = Replicates.zeros(candidates, replicates)
     sums.update(*images.counted(), candidates, seed=seed)
     weights = poisson_weights(seed, np.arange(len(images.concept_pixels)), replicates)
-    units = len(candidates.pair_index)
+    units = candidates.num_units
     blocks = [
         UnitReplicates.zeros((first, min(first + step, units)), candidates, images.shift(), replicates)
         for first in range(0, units, step)
@@ -156,7 +156,8 @@ def test_replicates_are_the_ious_counts_and_labels_of_weighted_images(seed: int,
             np.testing.assert_array_equal(
                 sums.iou(candidates, images.shift(), unit)[:, replicate], scores[unit, label_ids]
             )
-        led = np.where(candidates.pair_index >= 0, scores, 0)
+        led, pairs = np.zeros_like(scores), (candidates.units, candidates.label_ids)
+        led[pairs] = scores[pairs]
         labels = labels_of(led)
         for rule in RULES:
             count = count_detectors(labels, rule, min_iou)

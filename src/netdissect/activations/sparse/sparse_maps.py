@@ -6,6 +6,7 @@ A sparse autoencoder of 65,536 latents gives 64 codes for each cell. Its maps as
 for each of them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.errors import ActivationError
+from netdissect.jit import compiled_in_place
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -71,24 +73,20 @@ class SparseMaps:
                 f"a sparse basis gives {values[first]:g} for its unit {units[first]}. Expected codes of 0 or more; "
                 "a basis whose units may be negative is not sparse."
             )
-        images, num_units, height, width = shape
-        area = height * width
-        active = values != 0
-        image, cell = np.divmod(cells[active], area)
-        place = (image * num_units + units[active]) * area + cell
-        order = np.argsort(place)
-        place, kept = place[order], values[active][order]
-        maps = place // area
-        first_of_map = np.flatnonzero(np.diff(maps, prepend=-1))
-        image_of_map, unit_of_map = np.divmod(maps[first_of_map], num_units)
+        if (cells[1:] < cells[:-1]).any():
+            order = np.argsort(cells, kind="stable")
+            cells, units, values = cells[order], units[order], values[order]
+        count, (images, num_units, height, width) = len(values), shape
+        map_starts, map_units, value_starts = (np.empty(size, np.int64) for size in (images + 1, count, count + 1))
+        map_cells, map_values = np.empty(count, np.int64), np.empty(count, np.float32)
+        num_maps, num_values = _gather(
+            (cells, units, values), height * width, np.zeros(num_units, np.int64),
+            (map_starts, map_units, value_starts, map_cells, map_values),
+        )  # fmt: skip
         return cls(
-            shape,
-            np.searchsorted(image_of_map, np.arange(images + 1)),
-            unit_of_map,
-            np.append(first_of_map, len(place)),
-            place % area,
-            kept,
-        )
+            shape, map_starts, map_units[:num_maps], value_starts[: num_maps + 1], map_cells[:num_values],
+            map_values[:num_values],
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -151,3 +149,76 @@ class SparseMaps:
             of_chosen
         ]
         return units[chosen], maps.reshape(-1, *self.shape[2:])
+
+    def count_above(self, thresholds: Floats, counts: Ints) -> None:
+        """Add 1 to `counts`, int64 (U, h, w), for each cell above the threshold of its unit, float32 (U,)."""
+        unit = np.repeat(self.units, np.diff(self.value_starts))
+        above = self.values > thresholds[unit]
+        area = self.shape[2] * self.shape[3]
+        np.add.at(counts.reshape(-1), unit[above] * area + self.cells[above], 1)
+
+    def mapped(self, change: Callable[[Floats], Floats]) -> "SparseMaps":
+        """Return the active cells of changed maps, image by image.
+
+        Parameters
+        ----------
+        change
+            Makes float32 (m, h', w') of m maps, float32 (m, h, w): of 0 where a map is 0, and never below 0.
+        """
+        cells, units, values, size = [], [], [], self.shape[2:]
+        for image in range(len(self)):
+            units_of_image, maps = self.active_maps(image)
+            changed = change(maps)
+            size = changed.shape[1:]
+            unit, y, x = changed.nonzero()
+            cells.append((image * size[0] + y) * size[1] + x)
+            units.append(units_of_image[unit])
+            values.append(changed[unit, y, x])
+        joined = (np.concatenate(parts) for parts in (cells, units, values))
+        return SparseMaps.of_codes((*self.shape[:2], *size), *joined)
+
+
+@compiled_in_place
+def _gather(
+    codes: tuple[Ints, Ints, Floats], area: int, next_value: Ints, maps: tuple[Ints, Ints, Ints, Ints, Floats]
+) -> tuple[int, int]:
+    """Sort codes, which are in the order of cells, by image and unit; a unit has a bucket.
+
+    Parameters
+    ----------
+    codes
+        Cells, units and values.
+    area
+        Cells of an image.
+    next_value
+        int64 (U,), 0.
+    maps
+        Written: `map_starts`, `units`, `value_starts`, `cells` and `values` of `SparseMaps`.
+
+    Returns
+    -------
+    tuple
+        Number of maps, and of values.
+    """
+    (cells, units, values), (map_starts, map_units, value_starts, map_cells, map_values) = codes, maps
+    num_maps = num_values = begin = end = 0
+    for image in range(len(map_starts) - 1):
+        map_starts[image] = num_maps
+        while end < len(cells) and cells[end] < (image + 1) * area:
+            next_value[units[end]] += values[end] != 0
+            end += 1
+        for unit in range(len(next_value)):
+            count = next_value[unit]
+            if count:
+                map_units[num_maps], value_starts[num_maps], next_value[unit] = unit, num_values, num_values
+                num_maps, num_values = num_maps + 1, num_values + count
+        for index in range(begin, end):
+            if values[index] != 0:
+                place = next_value[units[index]]
+                map_cells[place], map_values[place] = cells[index] - image * area, values[index]
+                next_value[units[index]] = place + 1
+        for unit in map_units[map_starts[image] : num_maps]:
+            next_value[unit] = 0
+        begin = end
+    map_starts[len(map_starts) - 1], value_starts[num_maps] = num_maps, num_values
+    return num_maps, num_values

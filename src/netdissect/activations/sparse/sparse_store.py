@@ -49,5 +49,6 @@ class SparseStore(AppendOnlyFile):
         value_starts = np.append(0, lengths.cumsum())
         begin, count = images + 1 + 2 * maps, int(value_starts[-1])
         cells = integers[begin : begin + count].astype(np.int64)
-        values = np.frombuffer(content, np.float32, offset=4 * (begin + count))
+        # A copy may be written: compiled loops take it as they take maps that were not stored.
+        values = np.frombuffer(content, np.float32, offset=4 * (begin + count)).copy()
         return SparseMaps((images, *self._shape), map_starts, units, value_starts, cells, values)

@@ -4,9 +4,9 @@ As arrays those of 65,536 latents of 14 x 14 cells, 25 top images each, take 1.3
 made dense where they are written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,20 @@ class UnitMaps:
         maps = np.zeros(((last - first) * slots, height * width), np.float32)
         maps[row, self.cells[starts[0] : starts[-1]]] = self.values[starts[0] : starts[-1]]
         return maps.reshape(-1, slots, height, width)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what `join` takes."""
+        return {"maps": self.maps, "lengths": np.diff(self.value_starts), "cells": self.cells, "values": self.values}
+
+    @classmethod
+    def join(cls, shape: tuple[int, int, int, int], parts: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Self:
+        """Join the `arrays` of maps of different images."""
+        maps, lengths, cells, values = (
+            np.concatenate([part[name] for part in parts]) for name in ("maps", "lengths", "cells", "values")
+        )
+        order = np.argsort(maps)
+        value = _ranges((lengths.cumsum() - lengths)[order], lengths[order])
+        return cls(shape, maps[order], np.append(0, lengths[order].cumsum()), cells[value], values[value])
 
 
 class SparseImageMaps:

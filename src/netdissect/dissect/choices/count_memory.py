@@ -12,9 +12,8 @@ from netdissect.models import Layer
 
 STATED_BYTES = 2**29
 """Counts that take less are not mentioned in the line of the plan."""
-# Arrays of a number for each unit and label id that the statistics of one layer hold at a time: IoU and index of the
-# candidates at each quantile (measured: 2.03), what detectors are counted from, and with a hold-out both halves.
-ARRAYS_OF_QUANTILE, ARRAYS_OF_LAYER, ARRAYS_OF_HALVES = 2, 2, 3
+ARRAYS_OF_HALVES = 5
+"""Arrays of a number for each unit and label id with a hold-out: counts and IoUs of both halves, and a copy."""
 
 
 def present_memory() -> int | None:
@@ -27,17 +26,15 @@ def present_memory() -> int | None:
 
 
 def count_bytes(layers: Sequence[Layer], data: ConceptData, config: DissectConfig) -> int:
-    """Return the bytes of the counts of all layers, and of the statistics of the widest, which are computed from them.
+    """Return the bytes of the counts of all layers, and of those of the halves of the widest.
 
     Counts are a number for each quantile, unit and label id; intervals need two more quantiles.
     """
     of_unit = 8 * len(data.category_of)
     counts = sum(layer.units for layer in layers) * of_unit * len(config.quantiles)
-    if not config.statistics.needs_images:
+    if config.statistics.holdout is None and not config.statistics.moments:
         return counts
-    arrays = ARRAYS_OF_QUANTILE * len(config.protocol.quantiles) + ARRAYS_OF_LAYER
-    arrays += ARRAYS_OF_HALVES if config.statistics.holdout is not None else 0
-    return counts + max((layer.units for layer in layers), default=0) * of_unit * arrays
+    return counts + max((layer.units for layer in layers), default=0) * of_unit * ARRAYS_OF_HALVES
 
 
 def count_text(layers: Sequence[Layer], data: ConceptData, config: DissectConfig) -> str:

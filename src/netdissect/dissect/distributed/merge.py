@@ -158,12 +158,13 @@ def _merge_thresholds(run: Path, merged: MergedShards, work: WorkDir, folders: S
 def _merge_layer(merged: MergedShards, index: int, file: Path) -> tuple[StreamingTopK, TopImages]:
     layer, shards = merged.info.run.layers[index], merged.shards
     keep, total, _seen = shards[0][f"layer{index}.counts"].tolist()
-    values = StreamingTopK(layer.units, keep, total, file)
-    images = TopImages(layer.units, Size(layer.height, layer.width), merged.info.run.config.top_images)
+    values = StreamingTopK(layer.units, keep, total, file, float(shards[0][f"layer{index}.lowest"]))
+    cells = Size(*shards[0][f"layer{index}.maps"].shape[2:])  # none where maps are sparse: they follow with the counts
+    images = TopImages(layer.units, cells, merged.info.run.config.top_images)
     for shard in shards:
         exported = strip_prefix(f"layer{index}", shard)
         values.merge(exported["values"], exported["filled"], int(exported["counts"][2]))
-        images.merge(exported["image_index"], exported["maps"])
+        images.merge(exported["image_index"], exported["maxima"], exported["maps"])
     return values, images
 
 
@@ -194,8 +195,9 @@ def _merge_counts(
     threshold_results = read_thresholds(thresholds)
     layer_counts = [
         LayerCounts(
-            info.config, data, threshold_results[name], counts.counts[name], counts.concept_totals,
-            counts.layer_images(name), counts.layer_masks(name), counts.range_maps[name], info.min_iou(name),
+            info.config, data, counts.with_top_maps(name, threshold_results[name]), counts.counts[name],
+            counts.concept_totals,
+            counts.layer_images(name), counts.layer_masks(name), counts.range_maps(name), info.min_iou(name),
             nulls.get(name), None, None, counts.layer_moments(name),
             work.file(name, "tables"),
         )

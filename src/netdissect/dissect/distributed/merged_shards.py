@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.activations.activation_range import RANGE_IMAGES
 from netdissect.activations.array_log import AppendOnlyArrayFile
 from netdissect.activations.image_values import ImageValues
+from netdissect.activations.sparse.unit_maps import UnitMaps
 from netdissect.dissect.distributed.shard_result import ShardResult, ShardResultInfo, merge_ranges
 from netdissect.dissect.distributed.shards import IMAGES, PERMUTATION_TEST
-from netdissect.dissect.layer_state import strip_prefix
+from netdissect.dissect.layer_state import ThresholdResult, strip_prefix
 from netdissect.dissect.statistics.layer_moments import LayerMoments
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint
 from netdissect.dissect.work_dir.mask_files import LayerMasks, MaskFile, MaskFiles
@@ -114,6 +116,7 @@ def _refuse_foreign(shard: ShardResult, first: ShardResult) -> None:
         bitwise_fingerprint(each.info.run)
         | {"thresholds": each.info.thresholds}
         | {"layout check": {name: check.verdict for name, check in each.info.run.layout_checks.items()}}
+        | {"kept of activation maps": _kept_cells(each)}
         for each in (shard, first)
     ]
     different = difference(sides[0], sides[1])
@@ -124,6 +127,12 @@ def _refuse_foreign(shard: ShardResult, first: ShardResult) -> None:
             f"the first and {there} in the second. Merge shards of one command, from machines with the same versions, "
             "number of threads and processor type."
         )
+
+
+def _kept_cells(shard: ShardResult) -> str:
+    """Return what a shard kept of the maps of sparse layers, which an engine may count as others."""
+    sparse = any(name.endswith(".lengths") or (name.endswith(".lowest") and shard[name] == 0) for name in shard)
+    return "active cells" if sparse else "all cells"
 
 
 def _refuse_overlap(left: tuple[tuple[int, int], ShardResult], right: tuple[tuple[int, int], ShardResult]) -> None:
@@ -183,10 +192,24 @@ class MergedCounts:
             layer: IoUCounts(**strip_prefix(f"layer{index}", self.arrays)) for index, layer in enumerate(self.layers)
         }
 
-    @cached_property
-    def range_maps(self) -> dict[str, Array]:
-        """Maps of the images over the range of each unit, of each layer."""
-        return {layer: self.arrays[f"range{index}.maps"] for index, layer in enumerate(self.layers)}
+    def range_maps(self, layer: str) -> Array | UnitMaps:
+        """Return the maps of the images over the range of each unit."""
+        index = self.layers.index(layer)
+        dense = self.arrays.get(f"range{index}.maps")
+        return self._unit_maps(index, "range", RANGE_IMAGES) if dense is None else dense
+
+    def with_top_maps(self, layer: str, result: ThresholdResult) -> ThresholdResult:
+        """Return the merged thresholds of a layer with the maps of its top images, which a sparse layer lacked."""
+        index = self.layers.index(layer)
+        if f"range{index}.maps" in self.arrays:
+            return result
+        return replace(result, maps=self._unit_maps(index, "top", self.info.run.config.top_images))
+
+    def _unit_maps(self, index: int, name: str, slots: int) -> UnitMaps:
+        """Join the maps of chosen images of a sparse layer; each image is in one shard."""
+        layer, prefixes = self.info.run.layers[index], self._parts(f"{name}{index}.lengths")
+        parts = [strip_prefix(f"{prefix}.{name}{index}", self.per_image) for prefix in prefixes]
+        return UnitMaps.join((layer.units, slots, layer.height, layer.width), parts)
 
     def layer_images(self, layer: str) -> LayerImages:
         """Open the per-image labels and masks of every shard, by ascending image index."""

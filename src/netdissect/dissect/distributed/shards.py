@@ -13,7 +13,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, Self, Unpack
 
@@ -22,6 +22,7 @@ import torch
 
 from netdissect.activations import batch_starts
 from netdissect.activations.array_log import AppendOnlyFile
+from netdissect.activations.sparse.unit_maps import UnitMaps
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
 from netdissect.dissect.determinism_check import with_determinism_check
@@ -262,8 +263,7 @@ def run_shard(
         with WorkDir(task.folder, fingerprint, source.execution.checkpoint_seconds, wait, log) as work:
             write_config(task.run, source)
             own = starts[task.batches.start : task.batches.stop]
-            whole = [replace(layer, sparse=False) for layer in source.layers]  # all maps of shards are
-            plan = make_run_plan(source._replace(layers=whole), work, progress)
+            plan = make_run_plan(source, work, progress)
             return _carry_out(TwoPass(source, plan, work, progress, own, source.data.stamp()), task, info)
 
 
@@ -318,7 +318,7 @@ def _count_arrays(
     """Return arrays and files of a counting pass and moments; those whose names begin with `own` are not summed."""
     arrays = add_prefix("concept-totals", vars(counted.concept_totals))
     arrays |= prefix_layers(map(vars, counted.counts.values())) | add_prefix(own, counted.per_image.state())
-    arrays |= {f"range{index}.maps": maps[:] for index, maps in enumerate(counted.range_maps.values())}
+    arrays |= _map_arrays(counted, own)
     opened: dict[str, AppendOnlyFile] = dict(counted.per_image.files)
     for index, each in enumerate(moments):
         if each is not None:
@@ -334,6 +334,18 @@ def _count_arrays(
         arrays |= add_prefix(own, {name: np.array(file.offsets) for name, file in pixels.items()})
         opened |= pixels
     return arrays, {f"{own}.{name}.bin": file.path for name, file in opened.items()}
+
+
+def _map_arrays(counted: CountResult, own: str) -> dict[str, Array]:
+    """Return the maps of the images over the range of each unit and, of a sparse layer, of its top images."""
+    arrays: dict[str, Array] = {}
+    for index, (layer, maps) in enumerate(counted.range_maps.items()):
+        if isinstance(maps, UnitMaps):
+            arrays |= add_prefix(f"{own}.range{index}", maps.arrays())
+            arrays |= add_prefix(f"{own}.top{index}", counted.top_maps[layer].arrays())
+        else:
+            arrays[f"range{index}.maps"] = maps
+    return arrays
 
 
 def read_thresholds(result: ShardResult) -> dict[str, ThresholdResult]:

@@ -127,6 +127,6 @@ def _label_frame(level: QuantileCounts) -> pl.DataFrame:
             "label_id": label_ids.astype(np.int32),
             "label": pl.Series([concept and concept.name for concept in concepts], dtype=pl.String),
             "category": pl.Series([concept and concept.category for concept in concepts], dtype=pl.String),
-            "iou": np.where(label_ids > 0, level.scores[np.arange(len(label_ids)), label_ids], 0.0),
+            "iou": level.units.label_iou,
         }
     )

@@ -1,9 +1,10 @@
 """The counts of one layer after both passes, and at one of its quantiles: the input of all its statistics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ from netdissect.dissect.statistics.layer_moments import LayerMoments
 from netdissect.dissect.statistics.permutation_pass import PermutationNull
 from netdissect.dissect.work_dir.mask_files import LayerMasks
 from netdissect.dissect.work_dir.per_image_files import LayerImages
-from netdissect.scoring import ConceptTotals, ImageIntersections, ImageLabelCounts, IoUCounts
+from netdissect.result.tables import best_of_categories
+from netdissect.scoring import ConceptTotals, ImageIntersections, ImageLabelCounts, IoUCounts, UnitLabels
 from netdissect.scoring.iou import Floats
 from netdissect.scoring.iqr.level_histograms import LevelHistograms
 from netdissect.scoring.per_image_counts import check_counts
@@ -30,6 +32,7 @@ from netdissect.scoring.statistics.bootstrap import (
 )
 from netdissect.scoring.statistics.holdout import CountSubset, best_label_ids, is_held_out
 
+BLOCK_SCORES = 2**21  # IoUs of units and concepts that are in memory at a time
 BLOCK = 1024  # images: their weights of a thousand replicates stay in the second-level cache
 
 
@@ -102,6 +105,53 @@ class LayerCounts:
         return np.array([size.height * size.width for size in sizes], np.int64)
 
 
+class UnitScores(NamedTuple):
+    """What is used of the IoUs of all units and concepts at one quantile: all of them may not fit into memory.
+
+    Attributes
+    ----------
+    candidates
+        The concepts among which each replicate chooses its label.
+    candidate_iou
+        float64 (P,): IoU of each of these pairs.
+    label_ids
+        int64 (U,): label of each unit, 0 for none.
+    label_iou
+        float64 (U,): its IoU, 0 for none.
+    best
+        The best concept of each unit in each category.
+    """
+
+    candidates: CandidateConcepts
+    candidate_iou: Floats
+    label_ids: Ints
+    label_iou: Floats
+    best: UnitLabels
+
+    @classmethod
+    def of(cls, scores: Floats, data: ConceptData) -> Self:
+        """Select from the IoUs of some units by label id, float64 (U, C)."""
+        categories = len(data.categories)
+        candidates = CandidateConcepts.of(scores, data.category_of, categories)
+        label_ids = best_label_ids(scores, data.category_of, categories)
+        label_iou = np.where(label_ids > 0, scores[np.arange(len(scores)), label_ids], 0.0)
+        pairs = candidates.units, candidates.label_ids
+        return cls(candidates, scores[pairs], label_ids, label_iou, best_of_categories(data, scores))
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Join those of neighboring units."""
+        candidates, candidate_iou, label_ids, label_iou, best = zip(*parts, strict=True)
+        names, scores = (np.concatenate([getattr(each, name) for each in best]) for name in ("names", "scores"))
+        return cls(
+            CandidateConcepts.join(candidates),
+            np.concatenate(candidate_iou),
+            np.concatenate(label_ids),
+            np.concatenate(label_iou),
+            UnitLabels(best[0].categories, names, scores),
+        )
+
+
 @dataclass(frozen=True)
 class QuantileCounts:
     """The counts of one layer at one quantile."""
@@ -131,19 +181,25 @@ class QuantileCounts:
         return CountSubset(of_layer.intersection[self.index], of_layer.activation[self.index], totals.pixels)
 
     @cached_property
-    def scores(self) -> Floats:
-        """IoU by label id, float64 (U, C)."""
-        return self.counts.iou(self.data.category_of)
+    def units(self) -> UnitScores:
+        """What is used of the IoUs of all units and concepts."""
+        intersection, activation, concept_pixels = vars(self.counts).values()
+        step, parts = max(1, BLOCK_SCORES // intersection.shape[1]), []
+        for first in range(0, len(intersection), step):
+            some = slice(first, first + step)
+            of_block = CountSubset(intersection[some], activation[some], concept_pixels)
+            parts.append(UnitScores.of(of_block.iou(self.data.category_of), self.data))
+        return UnitScores.join(parts)
 
-    @cached_property
+    @property
     def candidates(self) -> CandidateConcepts:
         """The concepts among which each replicate chooses its label."""
-        return CandidateConcepts.of(self.scores, self.data.category_of, len(self.data.categories))
+        return self.units.candidates
 
-    @cached_property
+    @property
     def labels(self) -> Ints:
         """Label id of each unit, 0 for none."""
-        return best_label_ids(self.scores, self.data.category_of, len(self.data.categories))
+        return self.units.label_ids
 
     @cached_property
     def halves(self) -> tuple[CountSubset, CountSubset]:
@@ -174,7 +230,7 @@ class QuantileCounts:
             counts.intersection[larger][pairs] - counts.intersection[smaller][pairs],
             counts.activation[larger][masks_of_pairs] - counts.activation[smaller][masks_of_pairs],
         )
-        mask_pixels, images = np.zeros(len(self.scores), np.int64), 0
+        mask_pixels, images = np.zeros(candidates.num_units, np.int64), 0
         for presence, masks, _ in self.blocks():
             mask_pixels += np.bincount(masks.units, masks.mask_pixels, minlength=len(mask_pixels)).astype(np.int64)
             images += len(presence.images)

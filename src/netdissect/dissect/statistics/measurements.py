@@ -27,7 +27,7 @@ IOU_LEVELS = tuple(round(0.01 * step, 2) for step in range(1, 21))
 def intervals_of(level: QuantileCounts) -> pl.DataFrame:
     """Return the candidate concepts of each unit, best first, with confidence intervals of their IoU."""
     candidates, counts, concept_of = level.candidates, level.counts, level.data.by_label_id
-    scores = level.scores[candidates.units, candidates.label_ids]
+    scores = level.units.candidate_iou
     moments = InfluenceMoments.zeros(candidates)
     for presence, masks, counted in level.blocks():
         moments.update(presence, masks, counted, candidates, scores, level.threshold_shift)
@@ -54,7 +54,7 @@ def intervals_of(level: QuantileCounts) -> pl.DataFrame:
 
 def replicates_of(level: QuantileCounts) -> Iterator[UnitReplicates]:
     """Sum the pixels of each bootstrap replicate, of some units at a time."""
-    statistics, units = level.layer.statistics, len(level.scores)
+    statistics, units = level.layer.statistics, level.candidates.num_units
     of_unit = len(level.candidates.units) / max(1, units) + level.candidates.num_categories + 1
     step = max(1, int(REPLICATED_PIXELS / (of_unit * statistics.bootstrap)))
     for first in range(0, units, step):
@@ -67,7 +67,7 @@ def replicates_of(level: QuantileCounts) -> Iterator[UnitReplicates]:
 
 def counts_of(level: QuantileCounts, counted: CountReplicates | None) -> pl.DataFrame:
     """Return detectors and unique detectors, with confidence intervals if there are replicates."""
-    rows = [{"quantile": level.quantile} | row for row in counts_at(level.data, level.scores, level.layer.min_iou)]
+    rows = [{"quantile": level.quantile} | row for row in counts_at(level.units.best, level.layer.min_iou)]
     frame = pl.DataFrame(rows)
     if counted is None:
         return frame
@@ -125,8 +125,8 @@ def sensitivity_of(layer_counts: LayerCounts) -> pl.DataFrame:
     """Count detectors at every quantile and at twenty IoUs, from 0.01 to 0.2."""
     rows: list[dict[str, Any]] = []
     for index, quantile in enumerate(layer_counts.config.reported_quantiles):
-        scores = QuantileCounts(layer_counts, index).scores
+        best = QuantileCounts(layer_counts, index).units.best
         for level in IOU_LEVELS:
-            counted = counts_at(layer_counts.data, scores, level)
+            counted = counts_at(best, level)
             rows += [{"quantile": quantile, "min_iou": level} | row for row in counted]
     return tables.complete(pl.DataFrame(rows), tables.SENSITIVITY).sort("quantile", "min_iou", maintain_order=True)

@@ -81,8 +81,8 @@ def _label_frame(layer_counts: LayerCounts, labels: ImageLabelCounts) -> pl.Data
 
 def _image_frame(level: QuantileCounts, masks: ImageIntersections) -> pl.DataFrame:
     """Keep the entries of candidate concepts, and for a mask without any one entry with label id 0."""
-    mask_of_entry, pair_of = masks.mask_index, level.candidates.pair_index
-    leading = pair_of[masks.units[mask_of_entry], masks.label_ids] >= 0
+    mask_of_entry = masks.mask_index
+    leading = level.candidates.index_of(masks.units[mask_of_entry], masks.label_ids) >= 0
     without = np.setdiff1d(np.arange(len(masks.image_index)), mask_of_entry[leading])
     mask = np.concatenate([mask_of_entry[leading], without])
     order = np.argsort(mask, kind="stable")

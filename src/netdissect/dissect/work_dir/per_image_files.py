@@ -21,6 +21,9 @@ from netdissect.scoring.per_image_counts import read_intersections, read_label_c
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
+MOST_ENTRIES = 2**23
+"""Labels of masks that are read at a time: a quarter of a gigabyte, which a thousand images of latents exceed."""
+
 
 @dataclass(frozen=True)
 class PerImageFiles:
@@ -86,13 +89,14 @@ class LayerImages:
     files: tuple[tuple[AppendOnlyArrayFile, AppendOnlyArrayFile], ...]
 
     def blocks(self, images: int) -> Iterator[tuple[ImageLabelCounts, ImageIntersections]]:
-        """Read them in blocks of at least `images` images, except for the last block."""
+        """Read them in blocks of at least `images` images, or of fewer that fill the memory, and the last block."""
         labels: list[ImageLabelCounts] = []
         masks: list[ImageIntersections] = []
         for batch, of_layer in self._batches():
             labels.append(batch)
             masks.append(of_layer)
-            if batch.images[-1] - labels[0].images[0] + 1 >= images:
+            entries = sum(len(part.label_ids) for part in masks)
+            if batch.images[-1] - labels[0].images[0] + 1 >= images or entries >= MOST_ENTRIES:
                 yield ImageLabelCounts.join(labels), ImageIntersections.join(masks)
                 labels, masks = [], []
         if labels:

@@ -61,7 +61,9 @@ class UnitView:
     runners_up
         The next best concepts.
     top_images
-        Sorted by maximum activation.
+        Those on which it is active, sorted by maximum activation.
+    active_images
+        Number of images on which it is active, where there are fewer than the run keeps; None: more.
     mask
         Where the masks of its label are from; None: from people, or computed.
     basis_scores
@@ -82,6 +84,7 @@ class UnitView:
     statistics: Mapping[str, Any]
     runners_up: tuple[RunnerUp, ...]
     top_images: tuple[MaskedImage, ...]
+    active_images: int | None = None
     mask: MaskNote | None = None
     basis_scores: Mapping[str, Any] = field(default_factory=dict)
 
@@ -259,6 +262,7 @@ def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> Unit
         statistics=known(tables.unit_statistics.get(unit)),
         runners_up=tuple(RunnerUp(score["concept"], score["category"], score["iou"]) for score in others),
         top_images=() if row["dead"] else top_images(tables, unit, images),
+        active_images=None if row["dead"] else tables.active_images(unit),
         mask=None if masks is None else masks.note(row["label"], row["category"]),
         basis_scores=tables.basis_scores.get(unit, {}),
     )

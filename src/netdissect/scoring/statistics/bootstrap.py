@@ -13,8 +13,9 @@ Sources: Efron and Tibshirani 1993 :cite:p:`efron1993bootstrap`; Poisson weights
 :cite:p:`hanley2006bootstrap`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -70,16 +71,15 @@ class CandidateConcepts:
     ----------
     units, label_ids, categories
         int64 (P,).
-    pair_index
-        int64 (U, C): index of a pair; -1 where the concept is no candidate.
-    num_categories
-        Number of categories.
+    num_units, num_labels, num_categories
+        U, C and K.
     """
 
     units: Ints
     label_ids: Ints
     categories: Ints
-    pair_index: Ints
+    num_units: int
+    num_labels: int
     num_categories: int
 
     @classmethod
@@ -93,23 +93,41 @@ class CandidateConcepts:
         chosen[np.arange(len(scores))[:, None], leading_concepts(scores)] = True
         chosen &= scores > 0
         units, chosen_ids = chosen.nonzero()
-        pair_index = np.full(scores.shape, -1)
-        pair_index[units, chosen_ids] = np.arange(len(chosen_ids))
-        return cls(units, chosen_ids, category_of[chosen_ids], pair_index, categories)
+        return cls(units, chosen_ids, category_of[chosen_ids], len(scores), scores.shape[1], categories)
+
+    @classmethod
+    def join(cls, parts: Sequence["CandidateConcepts"]) -> "CandidateConcepts":
+        """Join the pairs of neighboring units, those of each part being numbered from 0."""
+        firsts = np.cumsum([0, *(part.num_units for part in parts)])
+        units = np.concatenate([part.units + first for part, first in zip(parts, firsts[:-1], strict=True)])
+        label_ids = np.concatenate([part.label_ids for part in parts])
+        categories = np.concatenate([part.categories for part in parts])
+        return cls(units, label_ids, categories, int(firsts[-1]), parts[0].num_labels, parts[0].num_categories)
+
+    @cached_property
+    def starts(self) -> Ints:
+        """First pair of each unit, and the end of the last, int64 (U + 1,)."""
+        return np.searchsorted(self.units, np.arange(self.num_units + 1))
+
+    def index_of(self, units: Ints, label_ids: Ints) -> Ints:
+        """Return the index of each of some pairs, int64 (n,); -1 where the concept is no candidate of the unit."""
+        index = np.full(len(units), -1)
+        _find_pairs(self.starts, self.label_ids, units, label_ids, index)
+        return index
 
     def pairs(self, first: int, last: int) -> slice:
         """Return the pairs of the units from `first` on, before `last`."""
-        start, stop = np.searchsorted(self.units, [first, last])
-        return slice(int(start), int(stop))
+        return slice(int(self.starts[first]), int(self.starts[last]))
 
     def of_units(self, first: int, last: int) -> "CandidateConcepts":
         """Return the pairs of these units alone, which are numbered from 0."""
-        pairs, pair_index = self.pairs(first, last), self.pair_index[first:last]
+        pairs = self.pairs(first, last)
         return CandidateConcepts(
             self.units[pairs] - first,
             self.label_ids[pairs],
             self.categories[pairs],
-            np.where(pair_index < 0, -1, pair_index - pairs.start),
+            last - first,
+            self.num_labels,
             self.num_categories,
         )
 
@@ -194,7 +212,7 @@ class Replicates:
     @classmethod
     def zeros(cls, candidates: CandidateConcepts, replicates: int) -> "Replicates":
         """Return the replicates of no images."""
-        units, num_labels = candidates.pair_index.shape
+        units, num_labels = candidates.num_units, candidates.num_labels
         shapes = ((len(candidates.units),), (units, candidates.num_categories), (num_labels,), (units,), ())
         return cls(*(np.zeros((*shape, replicates), np.int64) for shape in shapes))
 
@@ -234,7 +252,7 @@ class Replicates:
         activation = self.activation.reshape(-1, self.activation.shape[2])
         _add(cells, positions[mask], masks.mask_pixels[mask], weights, activation)
         mask_index = masks.mask_index
-        pairs = candidates.pair_index[masks.units[mask_index], masks.label_ids]
+        pairs = candidates.index_of(masks.units[mask_index], masks.label_ids)
         known = pairs >= 0
         _add(pairs[known], positions[mask_index[known]], masks.intersections[known], weights, self.intersection)
 
@@ -266,6 +284,15 @@ def counted_masks(
     return counted
 
 
+@compiled_in_place
+def _find_pairs(starts: Ints, pair_labels: Ints, units: Ints, label_ids: Ints, index: Ints) -> None:
+    """Write the index of the pairs of units and labels (n,); a unit has about ten."""
+    for row in range(len(units)):
+        for pair in range(starts[units[row]], starts[units[row] + 1]):
+            if pair_labels[pair] == label_ids[row]:
+                index[row] = pair
+
+
 def _add(targets: Ints, positions: Ints, values: Ints, weights: Weights, sums: Ints) -> None:
     # In the order of the targets, one row of sums stays in the cache.
     order = np.argsort(targets, kind="stable")
@@ -289,12 +316,12 @@ class CountReplicates(NamedTuple):
     detectors, unique_detectors
         int64 (K + 1, R) by rule: by category, then in all.
     labels
-        int64 (U, R): label id of each unit; 0 where it has none.
+        int32 (U, R): label id of each unit; 0 where it has none.
     """
 
     detectors: dict[Rule, Ints]
     unique_detectors: dict[Rule, Ints]
-    labels: Ints
+    labels: npt.NDArray[np.int32]
 
 
 class UnitReplicates(NamedTuple):
@@ -323,7 +350,7 @@ class UnitReplicates(NamedTuple):
 
     def update(self, labels: ImageLabelCounts, masks: ImageIntersections, counted: Bools, seed: int) -> None:
         """Add some images, with the masks of all units; see `Replicates.update`."""
-        last = self.first + len(self.candidates.pair_index)
+        last = self.first + self.candidates.num_units
         own = counted[(masks.units >= self.first) & (masks.units < last)]
         self.sums.update(labels, masks.of_units(self.first, last), own, self.candidates, seed)
 
@@ -344,9 +371,8 @@ def count_replicates(
     min_iou
         IoU from which on a unit is a detector.
     """
-    units, num_labels = candidates.pair_index.shape
-    num_categories = candidates.num_categories
-    labels = np.zeros((units, replicates), np.int64)
+    num_labels, num_categories = candidates.num_labels, candidates.num_categories
+    labels = np.zeros((candidates.num_units, replicates), np.int32)
     detectors = {rule: np.zeros((num_categories + 1, replicates), np.int64) for rule in RULES}
     seen = {rule: np.zeros((num_labels, replicates), np.bool_) for rule in RULES}
     each = np.arange(replicates)
@@ -424,7 +450,7 @@ def percentile_interval(replicates: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def stability(labels: Ints, replicates: Ints) -> Floats:
+def stability(labels: Ints, replicates: npt.NDArray[np.int32]) -> Floats:
     """Return the share of replicates (U, R) in which each unit keeps its label (U,); NaN where it has none."""
     kept = (replicates == labels[:, None]).mean(axis=1)
     return np.where(labels > 0, kept, np.nan)

@@ -40,7 +40,7 @@ class PairArrays(NamedTuple):
     ----------
     starts
         int64 (U + 1,): start of the pairs of each unit.
-    label_ids, categories, pair_index
+    label_ids, categories
         See `CandidateConcepts`.
     scores
         float64 (P,): IoU over all images.
@@ -53,7 +53,6 @@ class PairArrays(NamedTuple):
     starts: Ints
     label_ids: Ints
     categories: Ints
-    pair_index: Ints
     scores: Floats
     lost: Floats
     mean: Floats
@@ -108,7 +107,7 @@ class InfluenceMoments:
             Loss of the pairs to a higher threshold.
         """
         label_positions = np.searchsorted(labels.images, labels.image_index)
-        concept_pixels = np.zeros((len(labels.images), candidates.pair_index.shape[1]))
+        concept_pixels = np.zeros((len(labels.images), candidates.num_labels))
         concept_pixels[label_positions, labels.label_ids] = labels.pixels
         lost = shift.intersection - scores * (shift.activation - shift.intersection)
         mean = shift.mask_pixels[candidates.units] / shift.images
@@ -117,10 +116,9 @@ class InfluenceMoments:
             # As if all masks were empty, (c mean - IoU C)**power; `_add_masks` corrects the images with a mask.
             for taken in range(power + 1):
                 sums += comb(power, taken) * (lost * mean) ** (power - taken) * (-scores) ** taken * powers[taken]
-        starts = np.searchsorted(candidates.units, np.arange(len(candidates.pair_index) + 1))
-        of_pairs = (candidates.label_ids, candidates.categories, candidates.pair_index, scores, lost, mean)
+        of_pairs = (candidates.label_ids, candidates.categories, scores, lost, mean)
         contiguous: list[Any] = [np.ascontiguousarray(array) for array in of_pairs]  # one signature for all
-        pairs = PairArrays(starts, *contiguous)
+        pairs = PairArrays(candidates.starts, *contiguous)
         positions = np.searchsorted(labels.images, masks.image_index)
         hits = np.zeros(len(scores))
         _add_masks(masks, positions, counted, concept_pixels, pairs, (hits, self.second, self.fourth))
@@ -138,15 +136,15 @@ def _add_masks(
 ) -> None:
     """Correct the moments for masks; `positions` are their rows of `concept_pixels`, and the first sums are 0."""
     _, _, units, mask_pixels, label_counts, label_ids, intersections = masks
-    starts, pair_labels, categories, pair_index, scores, lost, mean = pairs
+    starts, pair_labels, categories, scores, lost, mean = pairs
     hits, second, fourth = sums
     entry = 0
     for mask in range(len(units)):
         unit, first = units[mask], entry
         for entry in range(first, first + label_counts[mask]):
-            pair = pair_index[unit, label_ids[entry]]
-            if pair >= 0:
-                hits[pair] = intersections[entry]
+            for pair in range(starts[unit], starts[unit + 1]):
+                if pair_labels[pair] == label_ids[entry]:
+                    hits[pair] = intersections[entry]
         entry = first + label_counts[mask]
         for pair in range(starts[unit], starts[unit + 1]):
             concept = concept_pixels[positions[mask], pair_labels[pair]]

@@ -1,0 +1,1 @@
+"""Counting of maps of which only the active cells are kept."""
