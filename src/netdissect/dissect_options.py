@@ -12,7 +12,7 @@ class DissectOptions(TypedDict, total=False):
     """In which bases each layer is dissected, all in one forward pass; repeats. neurons: its own units. pca, ica:
     principal, independent components. nmf: parts of a non-negative factorization. kmeans: clusters. rotation,
     permutation: random, of a seed. file: a matrix (.npy, .safetensors), a row for each unit. sae: latents of a sparse
-    autoencoder."""
+    autoencoder. LAYER@BASIS: of this layer alone."""
 
     basis_images: int
     """Images at most whose cells are sampled, spread evenly over the data set."""

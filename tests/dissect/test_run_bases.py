@@ -181,7 +181,7 @@ def test_files_make_bases_and_those_that_cannot_are_refused(broden: Path, tmp_pa
         bases(f"file:{tmp_path / 'swap.npy'}", f"file:{tmp_path / 'other/swap.npy'}")
     with pytest.raises(ShapeError, match="cannot be read as a matrix"):
         bases(f"file:{tmp_path / 'none.npy'}")
-    with pytest.raises(ConfigError, match=r"'fourier': expected neurons\|pca"):
+    with pytest.raises(ConfigError, match=r"'fourier': expected \[LAYER@\]neurons\|pca"):
         dissect(build(), broden, layers=["wide_relu"], basis="fourier")
 
 
@@ -200,6 +200,33 @@ def test_files_of_bases_are_found_from_elsewhere_and_read_before_anything_runs(
     assert again.info == first.info
     with pytest.raises(CheckpointError, match="cannot be opened"):
         dissect(build(), broden, config=config.model_copy(update={"bases": ("pca", "sae:none.safetensors")}))
+
+
+def test_a_basis_of_one_layer_is_dissected_in_this_layer_alone(broden: Path, tmp_path: Path) -> None:
+    for name, matrix in (("wide", np.eye(4)[[1, 0]]), ("deep", np.eye(5)[[2, 4, 0]])):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "mine.npy", matrix)
+    files = [f"{name}_relu@file:{tmp_path / name / 'mine.npy'}" for name in ("wide", "deep")]
+    config = SETTINGS.model_copy(update={"bases": ("deep_relu@pca:2", *files, "wide_relu@neurons")})
+    result = dissect(build(), broden, config=config, out=tmp_path / "run")
+    units = {name: layer.info.units for name, layer in result.layers.items()}
+    assert units == {"wide_relu@file-mine": 2, "wide_relu": 4, "deep_relu@pca-2": 2, "deep_relu@file-mine": 3}
+    plain = dissect(build(), broden, config=SETTINGS.model_copy(update={"bases": ("neurons",)}))
+    for name, source, unit in (("wide_relu@file-mine", "wide_relu", 1), ("deep_relu@file-mine", "deep_relu", 2)):
+        own, turned = plain.layer(source).scores, result.layer(name).scores
+        ious = [scores.filter(unit=number)["iou"].to_list() for scores, number in ((turned, 0), (own, unit))]
+        assert ious[0] == ious[1]
+    assert network_of(result.info, build(), folder=tmp_path / "run").digest == result.info.network.digest
+    for wrong, message in (
+        (
+            ("neurons", "fc@pca"),
+            "fc@pca is one of layer 'fc', which is not dissected. .* with one of wide_relu, deep_relu",
+        ),
+        (("deep_relu@pca",), "layer 'wide_relu' has no basis.*Expected wide_relu@BASIS"),
+        (("pca", "deep_relu@pca"), "pca and deep_relu@pca would both be called deep_relu@pca"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            dissect(build(), broden, config=SETTINGS.model_copy(update={"bases": wrong}))
 
 
 def test_layers_of_a_run_keep_its_order_whatever_that_of_the_bases_of_a_network(pristine: Path) -> None:

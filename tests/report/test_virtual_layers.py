@@ -10,6 +10,7 @@ from netdissect import console_tables, plots
 from netdissect.config import BASIS_OF
 from netdissect.explorer.queries.unit_details import run_summary
 from netdissect.explorer.run_registry import RunRegistry
+from netdissect.plots.style import NULL_LABEL
 from netdissect.report.write import report
 from netdissect.result import Result
 from netdissect.result.summary import basis_note, layer_findings, leading
@@ -67,3 +68,19 @@ def test_concepts_are_compared_by_units_of_the_network_unless_a_layer_is_named(v
 
     assert across(None) == across("block.1")
     assert set(across(VIRTUAL)) == {1.0}
+
+
+def test_each_basis_has_marks_of_its_own_next_to_its_layer(virtual: Result) -> None:
+    first = virtual.layers[VIRTUAL]
+    names = ("block.1@rotation-1", "block.1@pca", "block.1@kmeans-64")
+    more = {name: replace(first, info=first.info.model_copy(update={"name": name})) for name in names}
+    run = replace(virtual, layers={**virtual.layers, **more})
+    figure = plots.depth(run, names=["a"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:4] == ["a", "rotations", "pca", "kmeans-64"]
+    (axes,) = figure.axes
+    series = [line for line in axes.lines if str(line.get_label()) != NULL_LABEL]
+    looks = {(line.get_color(), line.get_marker(), line.get_xdata()[0]) for line in series}  # type: ignore[index]
+    assert len(looks) == len({look[0] for look in looks}) == len({look[1] for look in looks}) == 4
+    assert [list(line.get_xdata()) for line in series][1] == [pytest.approx(-0.05)] * 2  # type: ignore[arg-type]
+    both = plots.depth([run, run], names=["a", "b"])
+    assert [text.get_text() for text in both.legends[0].get_texts()][4:6] == ["b", "b: rotations"]

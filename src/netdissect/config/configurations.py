@@ -65,10 +65,13 @@ def _share_above(value: float) -> float:
 Quantile = Annotated[Fraction, AfterValidator(_share_above)]
 
 
-BASIS_NAMES = "neurons|pca[:N]|ica[:N]|nmf[:N]|kmeans[:N]|rotation:SEED|permutation:SEED|file:F|sae:F"
+BASIS_NAMES = "[LAYER@]neurons|pca[:N]|ica[:N]|nmf[:N]|kmeans[:N]|rotation:SEED|permutation:SEED|file:F|sae:F"
 BasisName = Annotated[
     str,
-    Field(pattern=r"^(neurons|(pca|ica|nmf|kmeans)(:[1-9]\d{0,5})?|(rotation|permutation):\d{1,9}|(file|sae):.+)$"),
+    Field(
+        pattern=r"^(.+@)?"
+        r"(neurons|(pca|ica|nmf|kmeans)(:[1-9]\d{0,5})?|(rotation|permutation):\d{1,9}|(file|sae):.+)$"
+    ),
 ]
 
 
@@ -334,7 +337,7 @@ class DissectConfig(Config):
             "In which bases each layer is dissected, all in one forward pass; repeats. neurons: its own units. pca, "
             "ica: principal, independent components. nmf: parts of a non-negative factorization. kmeans: clusters. "
             "rotation, permutation: random, of a seed. file: a matrix (.npy, .safetensors), a row for each unit. sae: "
-            "latents of a sparse autoencoder."
+            "latents of a sparse autoencoder. LAYER@BASIS: of this layer alone."
         ),
     )
     basis_fit: Annotated[BasisFit, Option(panel="Bases")] = Field(

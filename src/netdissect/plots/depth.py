@@ -1,7 +1,7 @@
 """Unique detectors of runs by depth: a line for each run, with intervals and the permutation null."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -34,14 +34,24 @@ from netdissect.result.result import runs_given
 # Unlike those of categories.
 RUN_COLORS = (INK, *OTHER_COLORS)
 RUN_MARKS = "osv^Dp"
-SHIFT = 0.1
-"""Distance between the intervals of two runs at the same layer, in layers."""
+BASIS_MARKS = "s^vPXh<>"
+SHIFT, SPREAD = 0.1, 0.8
+"""Distance between two intervals at the same layer, and of all of them together at most, in layers."""
 HEIGHT = 2.6
 """Inches, without names of layers that are written vertically."""
 MARGIN = 40
 """Points of the width of a figure beside its axes."""
 OPEN = {"linestyle": "none", "markerfacecolor": PAPER}
 _Point = tuple[float, LayerRow]
+
+
+class _Series(NamedTuple):
+    """What has one entry of the legend: the units of a run, or one of its bases."""
+
+    run: int
+    name: str
+    rows: Sequence[LayerRow]
+    style: Mapping[str, Any]
 
 
 def depth(
@@ -56,8 +66,8 @@ def depth(
     """Draw unique detectors over the layers of each run, in order of execution.
 
     Vertical lines are 95 % confidence intervals, diamonds means under the permutation null. Virtual layers, such as
-    rotated ones, are open marks at the depth of their layer. Runs whose layers have different names are drawn over
-    their relative depth.
+    rotated ones, are open marks next to their layer, of a color for each basis, or for each run of several. Runs whose
+    layers have different names are drawn over their relative depth.
 
     Parameters
     ----------
@@ -78,19 +88,18 @@ def depth(
     """
     each = runs_given(results)
     runs = [unique_counts(result, rule, quantile, min_iou) for result in each]
-    layers = [list(dict.fromkeys(row.basis_of or row.entry.layer for row in rows)) for rows in runs]
+    layers = [list(dict.fromkeys(_network_layer(row) for row in rows)) for rows in runs]
     shared = layers[0] if all(own == layers[0] for own in layers) else None
+    series = _series(run_names(each, names), runs)
     figure = new_figure(width, HEIGHT)
     axes = plain_axes(figure)
     handles: dict[str, Artist] = {}
-    for index, (name, rows, own) in enumerate(zip(run_names(each, names), runs, layers, strict=True)):
+    for slot, (run, name, rows, style) in enumerate(series):
+        own = layers[run]
         step = 1.0 if shared else 1 / max(len(own) - 1, 1)
-        start = SHIFT * step * (index - (len(each) - 1) / 2)
-        points = [(start + step * own.index(row.basis_of or row.entry.layer), row) for row in rows]
-        style = {"color": RUN_COLORS[index % len(RUN_COLORS)], "marker": RUN_MARKS[index % len(RUN_MARKS)]}
-        handles |= _draw(axes, {name: [(at, row) for at, row in points if not row.basis_of]}, style)
-        virtual = [(at + SHIFT * step * len(each), row) for at, row in points if row.basis_of]
-        handles |= _draw(axes, {f"{short(name)}: {_basis(virtual)}": virtual}, style | OPEN)
+        start = min(SHIFT, SPREAD / len(series)) * step * (slot - (len(series) - 1) / 2)
+        points = [(start + step * own.index(_network_layer(row)), row) for row in rows]
+        handles[name] = _draw(axes, points, style)
     if any(row.null is not None for rows in runs for row in rows):
         handles[NULL_LABEL] = null_handle()
     if shared:
@@ -105,23 +114,48 @@ def depth(
     return figure
 
 
-def _draw(axes: Axes, named: Mapping[str, Sequence[_Point]], style: Mapping[str, Any]) -> dict[str, Artist]:
-    """Draw counts with their intervals and nulls at positions on the axis; return the entries of the legend."""
-    handles: dict[str, Artist] = {}
-    for name, points in named.items():
-        if not points:
-            continue
-        for at, row in points:
-            if row.interval:
-                axes.vlines(at, *row.interval, color=style["color"], linewidth=1.2)
-        nulls = [(at, row.null) for at, row in points if row.null is not None]
-        mark_null(axes, [at for at, _ in nulls], [null for _, null in nulls])
-        across, up = [at for at, _ in points], [row.unique for _, row in points]
-        (handles[name],) = axes.plot(across, up, **{"markersize": 4.5, "linewidth": 1.5, "zorder": 6} | dict(style))
-    return handles
+def _series(names: Sequence[str], runs: Sequence[Sequence[LayerRow]]) -> list[_Series]:
+    """Return the units of each run, and each of its bases, with a title and a style."""
+    found = []
+    for run, (name, rows) in enumerate(zip(names, runs, strict=True)):
+        of_basis: dict[str, list[LayerRow]] = {}
+        for row in rows:
+            of_basis.setdefault(_basis(row), []).append(row)
+        units = of_basis.pop("", None)
+        if units:
+            found.append(_Series(run, name, units, _style(run, RUN_MARKS[run % len(RUN_MARKS)])))
+        for number, (basis, virtual) in enumerate(of_basis.items()):
+            alone = len(runs) == 1
+            style = _style(1 + number if alone else run, BASIS_MARKS[number % len(BASIS_MARKS)]) | OPEN
+            found.append(_Series(run, basis if alone else f"{short(name)}: {basis}", virtual, style))
+    return found
 
 
-def _basis(points: Sequence[_Point]) -> str:
-    """Return what virtual layers are, by their names: ``conv5@rotation-0`` is a rotation."""
-    words = {row.entry.layer.removeprefix(f"{row.basis_of}@").partition("-")[0] for _, row in points}
-    return words.pop() if len(words) == 1 else "virtual layers"
+def _style(color: int, mark: str) -> dict[str, Any]:
+    return {"color": RUN_COLORS[color % len(RUN_COLORS)], "marker": mark}
+
+
+def _draw(axes: Axes, points: Sequence[_Point], style: Mapping[str, Any]) -> Artist:
+    """Draw counts with their intervals and nulls at positions on the axis; return the entry of the legend."""
+    for at, row in points:
+        if row.interval:
+            axes.vlines(at, *row.interval, color=style["color"], linewidth=1.2)
+    nulls = [(at, row.null) for at, row in points if row.null is not None]
+    mark_null(axes, [at for at, _ in nulls], [null for _, null in nulls])
+    across, up = [at for at, _ in points], [row.unique for _, row in points]
+    (line,) = axes.plot(across, up, **{"markersize": 4.5, "linewidth": 1.5, "zorder": 6} | dict(style))
+    return line
+
+
+def _network_layer(row: LayerRow) -> str:
+    """Return a layer of the network: that of a row, or the one of which it is a basis."""
+    return row.basis_of or row.entry.layer
+
+
+def _basis(row: LayerRow) -> str:
+    """Return which basis of its layer a virtual layer is, all rotations together; empty: units of the network."""
+    if not row.basis_of:
+        return ""
+    name = row.entry.layer.removeprefix(f"{row.basis_of}@")
+    kind = name.partition("-")[0]
+    return f"{kind}s" if kind in ("rotation", "permutation") else name

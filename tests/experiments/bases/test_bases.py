@@ -7,19 +7,23 @@ import polars as pl
 import pytest
 import scipy.stats
 import torch
+from benchmarks.bases import conclusion_lines
 
 import netdissect
 import strategies
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
+from netdissect.errors import ConfigError, NetworkError
 from netdissect.evaluation.unit_intervals import unit_means
 from netdissect.experiments.bases.basis_tables import (
     CONCEPTS,
     ROTATIONS,
     basis_differences,
     precision_difference,
+    standings,
 )
-from netdissect.experiments.bases.experiment import BasesConfig, compare_bases, conclude, leaders
+from netdissect.experiments.bases.experiment import BasesConfig, compare_bases, conclude, leaders, standings_text
 from netdissect.experiments.counts import OVER_IMAGES, over_images_table
+from netdissect.experiments.outcome import ExperimentResult
 from netdissect.models.dictionaries.basis import LinearBasis
 from netdissect.result import PairedDifference
 from networks import COVERAGE, SIDE, build, images
@@ -27,13 +31,14 @@ from networks import COVERAGE, SIDE, build, images
 LAYER, QUANTILE = "deep_relu", 0.2
 CONFIG = BasesConfig(
     dissect=DissectConfig(
-        layers=(LAYER,), bases=("pca", "rotation:0", "rotation:1", "permutation:0"), batch_size=8, top_images=3,
+        layers=(LAYER,), bases=("pca", "rotation:0", "rotation:1", "permutation:0", "kmeans:8"), batch_size=8,
+        top_images=3,
         protocol=Protocol(quantiles=(QUANTILE,)),
         statistics=StatisticsConfig(bootstrap=20, permutations=19),
     ),
     rule="top-label",
 )  # fmt: skip
-BASES = ["neurons", "pca", "rotation-0", "rotation-1", "permutation-0"]
+BASES = ["neurons", "pca", "rotation-0", "rotation-1", "permutation-0", "kmeans-8"]
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +70,9 @@ def test_every_basis_has_the_counts_and_means_of_its_units(compared):
         expected = unit_means(np.array(heldout)[:, None], np.arange(len(units)), 0)
         assert row["heldout_iou_ci_low"] == pytest.approx(expected.ci_low[0])
         scores = found.extra_tables[CONCEPTS].filter(basis=row["basis"])["average_precision"]
-        assert row["map"] == pytest.approx(np.mean(scores.to_list()))
+        assert row["map_equal"] == pytest.approx(np.mean(scores.to_list()))
         assert row["map_ci_low"] <= row["map"] <= row["map_ci_high"]
+        assert (row["map_equal"] == row["map"]) == (row["basis"] != "kmeans-8")
         assert -1 <= row["monosemanticity"] <= 1
 
 
@@ -78,7 +84,7 @@ def test_units_are_compared_with_each_basis_and_each_basis_with_the_mean_of_rota
     differences = basis_differences(found.table, found.extra_tables)
     assert [(each.before, each.after) for each in differences] == [
         ("neurons", "pca"), (ROTATIONS, "pca"), ("neurons", ROTATIONS), ("neurons", "permutation-0"),
-        (ROTATIONS, "permutation-0"),
+        (ROTATIONS, "permutation-0"), ("neurons", "kmeans-8"), (ROTATIONS, "kmeans-8"),
     ]  # fmt: skip
     for each in differences:
         sides = [["rotation-0", "rotation-1"] if side == ROTATIONS else [side] for side in (each.before, each.after)]
@@ -91,6 +97,22 @@ def test_units_are_compared_with_each_basis_and_each_basis_with_the_mean_of_rota
         if each.after != "permutation-0":
             low, high = scipy.stats.ttest_1samp(gains, 0).confidence_interval(0.95)
             assert (each.precision.low, each.precision.high) == pytest.approx((low, high))
+
+
+def test_a_basis_of_more_units_is_compared_by_as_many_as_its_layer_has(compared):
+    found, run = compared
+    layer = f"{LAYER}@kmeans-8"
+    config = netdissect.EvaluateBasesConfig(layers=(layer,), equal_units=(5,), cells=CONFIG.cells)
+    measured = netdissect.evaluate_bases(run, network=build(), config=config)
+    every, five = (measured.bases.filter(choice=choice).row(0, named=True) for choice in ("all", "5 units"))
+    row = found.table.filter(basis="kmeans-8").row(0, named=True)
+    assert [row[name] for name in ("map", "nmse", "l0", "dead_share")] == pytest.approx(
+        [every[name] for name in ("map", "nmse", "l0", "dead_share")]
+    )
+    assert [row[f"map_equal{end}"] for end in ("", "_ci_low", "_ci_high")] == pytest.approx(
+        [five[f"map{end}"] for end in ("", "_ci_low", "_ci_high")]
+    )
+    assert row["map_equal"] < row["map"]
 
 
 def test_a_permutation_of_the_units_is_neither_better_nor_worse(compared):
@@ -136,8 +158,17 @@ def tables(detectors, gains):
         for concept in range(12)
     ]
     columns = ("layer", "basis", "concept", "category", "average_precision")
-    rows = [("conv", basis, 20, 10, 5.0, 0.1, 0.4 + sides[side][1]) for basis, side in bases.items()]
-    names = ("layer", "basis", "units", "unique_detectors", "null_unique_detectors", "null_unique_detectors_se", "map")
+    rows = [("conv", basis, 20, 10, 5.0, 0.1, 0.4 + sides[side][1], 0.4) for basis, side in bases.items()]
+    names = (
+        "layer",
+        "basis",
+        "units",
+        "unique_detectors",
+        "null_unique_detectors",
+        "null_unique_detectors_se",
+        "map",
+        "map_equal",
+    )
     extra = {OVER_IMAGES: over_images_table(differences), CONCEPTS: pl.DataFrame(scores, schema=columns, orient="row")}
     return pl.DataFrame(rows, schema=names, orient="row"), extra
 
@@ -170,7 +201,49 @@ def test_the_finding_names_the_bases_that_lead_in_each_measure():
     assert leaders(differences, "detectors_sign") == ["conv@ica"]
     assert leaders(differences, "precision_sign") == ["conv@pca"]
     finding = conclude(table, CONFIG, extra=extra).finding
-    assert "rotations of their layer: conv@ica. A higher average precision than both: conv@pca." in finding
+    assert (
+        "rotations of their layer: conv@ica. A higher average precision than both, at an equal number of "
+        "units: conv@pca." in finding
+    )
     assert (
         "conv, unique detectors: neurons 10 (5.0 ± 0.1 under the permutation null), mAP 0.400; rotation-0 10" in finding
     )
+
+
+def test_a_basis_stands_above_the_units_in_the_layers_in_which_its_difference_does():
+    first, second = tables({"ica": 9, "pca": -9}, {"ica": 0.2}), tables({"ica": 9}, {"ica": -0.2})
+    differences = [
+        each._replace(layer=layer)
+        for layer, (table, extra) in (("conv1", first), ("conv2", second))
+        for each in basis_differences(table, extra)
+    ]
+    assert standings(differences) == [
+        (ROTATIONS, 2, 0, 0, 0, 0), ("pca", 2, 0, 1, 0, 0), ("ica", 2, 2, 0, 1, 1),
+    ]  # fmt: skip
+    assert standings_text(differences).endswith(
+        "average precision: rotations 0 and 0, 0 and 0 of 2 layers; pca 0 and 1, 0 and 0 of 2 layers; ica 2 and 0, 1 "
+        "and 1 of 2 layers."
+    )
+    assert standings_text([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("detectors", "gains", "outcome"),
+    [({"ica": 9}, {"ica": 0.2}, "disagrees"), ({"ica": 9}, {"pca": 0.2}, "inconclusive")],
+)
+def test_results_of_several_networks_conclude_together(detectors, gains, outcome):
+    results = {}
+    for name, (table, extra) in (("world", tables(detectors, gains)), ("lite0", tables({}, {}))):
+        found = conclude(table, CONFIG, extra=extra)
+        results[name] = ExperimentResult("bases", table, found, extra_tables=extra)
+    lines = list(conclusion_lines(results))
+    assert lines[0] == f"outcome over 2 networks: {outcome}"
+    assert "ica 1 and 0, " in lines[1]
+
+
+def test_embeddings_that_cannot_be_loaded_are_refused_before_the_dissection(tmp_path):
+    data = strategies.write_broden(tmp_path / "broden", images(8), COVERAGE, image=(SIDE, SIDE))
+    for given, error in (("network:none", NetworkError), (tmp_path / "none.npy", ConfigError)):
+        with pytest.raises(error, match="none"):
+            compare_bases(build(), data, CONFIG, embeddings=given, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -17,8 +17,8 @@ from netdissect.evaluation.dictionaries.evaluate_bases_config import EvaluateBas
 
 EMBEDDINGS_HELP = (
     "Embeddings of the run's images by another network, for monosemanticity, clarity and redundancy: IMAGES.npy, "
-    "transformers:NAME_OR_DIR (CLIP, SigLIP), python:package.module:factory, or the .safetensors file of a two-tower "
-    "network. Default: these are left out."
+    "network:NETWORK#LAYER (means over the cells of a layer), transformers:NAME_OR_DIR (CLIP, SigLIP), "
+    "python:package.module:factory, or the .safetensors file of a two-tower network. Default: these are left out."
 )
 
 

@@ -71,12 +71,13 @@ def keep_bases(run: Path, source: DissectionInputs) -> None:
     ResultError
         If the folder cannot be written.
     """
-    specs = {spec.name: spec for spec in parse_specs(source.config.bases)}
+    specs = parse_specs(source.config.bases)
     for layer in source.layers:
         basis = source.network.bases.get(layer.name)
         if basis is None or is_rotated_name(layer.name):
             continue
-        spec = specs.get(layer.name.removeprefix(f"{basis.source}@"))
+        named = (each for each in specs if each.is_of(basis.source) and each.virtual_name(basis.source) == layer.name)
+        spec = next(named, None)
         made_of = fit_digest(source, basis.source, spec) if spec is not None and spec.needs_cells else ""
         metadata, path = {MADE_OF: made_of}, basis_path(run, layer.name)
         if path.exists() and _written(path) == {"digest": basis_digest(basis), **metadata}:

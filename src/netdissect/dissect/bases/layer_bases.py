@@ -15,6 +15,7 @@ from netdissect.dissect.bases.basis_files import fit_digest, kept_basis
 from netdissect.dissect.bases.cell_sample import Cells, sample_cells
 from netdissect.dissect.devices import torch_device
 from netdissect.dissect.forward import DissectionInputs
+from netdissect.errors import ConfigError
 from netdissect.models import Layer, Network
 from netdissect.models.dictionaries.basis import Basis
 from netdissect.models.dictionaries.basis_spec import NEURONS, BasisSpec, parse_specs
@@ -54,7 +55,8 @@ def with_bases(source: DissectionInputs, run: Path | None, progress: Progress | 
     Raises
     ------
     ConfigError
-        If two files have the same name, or a sample is too small.
+        If two bases of a layer have the same name, one is of a layer that is not dissected, a layer has none, or a
+        sample is too small.
     ActivationError
         If a layer has no basis of a kind.
     ShapeError, CheckpointError
@@ -63,11 +65,12 @@ def with_bases(source: DissectionInputs, run: Path | None, progress: Progress | 
         If a basis has to be fitted and scikit-learn is not installed.
     """
     specs = parse_specs(source.config.bases)
-    if [spec.type for spec in specs] == [NEURONS]:
+    if specs == (BasisSpec(NEURONS, ""),):
         return source
+    _check_layers(specs, source)
     bases, fits = dict(source.network.bases), list[_LayerBasis]()
     for layer in source.layers:
-        for spec in specs:
+        for spec in (each for each in specs if each.is_of(layer.name)):
             name = spec.virtual_name(layer.name)
             if spec.type == NEURONS or layer.name in source.network.bases or name in bases:
                 continue
@@ -82,6 +85,23 @@ def with_bases(source: DissectionInputs, run: Path | None, progress: Progress | 
     network = replace(source.network, bases=bases | _fitted(source, fits, progress))
     layers = [each for layer in source.layers for each in _in_bases(layer, specs, network, source.network)]
     return DissectionInputs.of(network, source.data, layers, source.config, source.execution)
+
+
+def _check_layers(specs: Sequence[BasisSpec], source: DissectionInputs) -> None:
+    """Refuse a basis of a layer that is not dissected, and a layer without a basis."""
+    names = [layer.name for layer in source.layers if layer.name not in source.network.bases]
+    for spec in specs:
+        if spec.layer and spec.layer not in names:
+            raise ConfigError(
+                f"the basis {spec.text} is one of layer {spec.layer!r}, which is not dissected. Expected LAYER@BASIS "
+                f"with one of {', '.join(names)}, or the basis alone for all of them."
+            )
+    for name in names:
+        if not any(spec.is_of(name) for spec in specs):
+            raise ConfigError(
+                f"layer {name!r} has no basis: each that was asked for is one of another layer. Expected "
+                f"{name}@BASIS, neurons for the units of all layers, or other layers."
+            )
 
 
 def _fitted(source: DissectionInputs, fits: Sequence[_LayerBasis], progress: Progress | None) -> dict[str, Basis]:
@@ -120,5 +140,6 @@ def _in_bases(layer: Layer, specs: Sequence[BasisSpec], network: Network, given:
     if layer.name in given.bases:
         return [layer]
     virtual = virtual_layers(layer, network)
-    own = [layer] if any(spec.type == NEURONS for spec in specs) else []
-    return own + [virtual[spec.virtual_name(layer.name)] for spec in specs if spec.type != NEURONS]
+    of_layer = [spec for spec in specs if spec.is_of(layer.name)]
+    own = [layer] if any(spec.type == NEURONS for spec in of_layer) else []
+    return own + [virtual[spec.virtual_name(layer.name)] for spec in of_layer if spec.type != NEURONS]

@@ -109,12 +109,17 @@ def _encode_sparse(basis: SparseBasis, cells: Cells) -> CodeMatrix:
     return codes
 
 
+def equal_units_name(count: int) -> str:
+    """Return the name of the choice of so many leading units."""
+    return f"{count} units"
+
+
 def choices(codes: CodeMatrix, basis: Basis | None, config: EvaluateBasesConfig) -> Iterator[ComparedUnits]:
     """Yield the units that are measured: all, then equal numbers, then equal L0."""
     every, sparse = np.arange(codes.shape[1]), basis is not None and basis.sparse
     yield ComparedUnits(ALL, codes, every)
     for count in config.equal_units:
-        yield ComparedUnits(f"{count} units", codes, leading_units(codes, count, sparse=sparse))
+        yield ComparedUnits(equal_units_name(count), codes, leading_units(codes, count, sparse=sparse))
     for count in config.equal_active if not sparse else ():
         yield ComparedUnits(f"L0 = {count}", keep_largest(codes, count), every)
 

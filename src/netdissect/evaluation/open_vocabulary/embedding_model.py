@@ -3,9 +3,9 @@
 transformers:NAME_OR_DIR          CLIP, SigLIP and others: transformers_embedding.py
 python:package.module:factory     an object of the user's, with the attributes and methods of `EmbeddingModel`
 FILE.safetensors                  a two-tower network of netdissect.training.two_towers
+network:NETWORK#LAYER             a layer of any network, where words are not needed: layer_embedding.py
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from netdissect.errors import ConfigError
+from netdissect.evaluation.open_vocabulary.layer_embedding import NETWORK, load_layer_embedding
 from netdissect.evaluation.open_vocabulary.transformers_embedding import load_transformers
 from netdissect.models import Preprocessing
 from netdissect.models.factory import call_factory
@@ -77,6 +78,8 @@ def load_embedding_model(spec: str, device: str = "auto") -> EmbeddingModel:
     """
     if spec.startswith(TRANSFORMERS):
         return load_transformers(spec.removeprefix(TRANSFORMERS), device)
+    if spec.startswith(NETWORK):
+        return load_layer_embedding(spec, device)
     if spec.startswith(PYTHON):
         return check_model(call_factory(spec, "model", "an object with embed_images and embed_words"), spec)
     if spec.endswith(".safetensors"):
@@ -115,7 +118,7 @@ def embedding_files(spec: str) -> tuple[Path, ...] | None:
     ConfigError
         If it names one file of embeddings of images or words alone, or more than two.
     """
-    if re.match(f"({PYTHON}|{TRANSFORMERS})", spec):
+    if spec.startswith((PYTHON, TRANSFORMERS, NETWORK)):
         return None
     parts = [part for part in spec.split(",") if part]
     if len(parts) == 1 and spec.endswith(".safetensors"):

@@ -25,6 +25,7 @@ from netdissect.evaluation.open_vocabulary.embedding_model import (
     embedding_files,
     load_embedding_model,
 )
+from netdissect.evaluation.open_vocabulary.layer_embedding import NETWORK
 from netdissect.evaluation.open_vocabulary.similarity import WordSpace
 from netdissect.result import Result
 
@@ -126,6 +127,19 @@ class EmbeddingSource:
                 embedded = embed_images(model, data, self.batch_size, self.cache_folder, progress)
         return unit_vectors(embedded, result.info.data.images, "the embeddings of images", "image")
 
+    def check_images(self) -> None:
+        """Load what embeds images, or read their embeddings, so that a mistake is found before anything long runs.
+
+        Raises
+        ------
+        NetdissectError
+            If it cannot be loaded or read.
+        """
+        if self._image_files is not None:
+            read_image_embeddings(self._image_files)
+        elif not isinstance(self.given, np.ndarray):
+            _ = self.model
+
     @property
     def _image_files(self) -> Path | None:
         """The file of the embeddings of images, if a file was given."""
@@ -140,7 +154,8 @@ class EmbeddingSource:
         network = result.info.network
         spec = None if network.source is None else network.source.spec
         digest = self.model.digest if self.model is not None else None
-        if (spec is not None and str(self.given) == spec) or digest == network.digest:
+        named = str(self.given).removeprefix(NETWORK).partition("#")[0]
+        if (spec is not None and named == spec) or digest == network.digest:
             raise ConfigError(
                 f"the embeddings would be those of {network.name!r}, the dissected network: its units would agree "
                 "with them by construction. Expected another model."

@@ -2,18 +2,21 @@
 
     run, evaluation of its bases -> basis_table, concept_scores, differences_over_images
     these tables                 -> basis_differences: one basis less another one
+    these differences            -> standings: in how many layers a basis is above the units, or below them
 
-Rotations of a layer are one side of a comparison: counts and scores are means over them.
+Rotations of a layer are one side of a comparison: counts and scores are means over them. Average precision is compared
+at an equal number of units: of a basis with more units than its layer only the leading ones take part.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from netdissect.config import Rule
 from netdissect.evaluation.dictionaries.bases_evaluation import ALL, BasesEvaluation
+from netdissect.evaluation.dictionaries.measure import equal_units_name
 from netdissect.evaluation.unit_intervals import unit_means
 from netdissect.experiments.counts import (
     TOTAL,
@@ -31,6 +34,10 @@ from netdissect.result import PairedDifference, Result
 ROTATIONS = "rotations"
 CONCEPTS = "concepts"
 MEASURED = ("map", "monosemanticity")
+DESCRIBED = ("nmse", "l0", "dead_share")
+EQUAL = "_equal"
+"""Ends the name of a score of as many units as the layer has."""
+Sign = Literal["detectors_sign", "precision_sign"]
 _COUNTED = (
     "units", "unique_detectors", "unique_detectors_ci_low", "unique_detectors_ci_high", "null_unique_detectors",
     "null_unique_detectors_se",
@@ -51,7 +58,8 @@ class BasisDifference(NamedTuple):
     detectors
         Of unique detectors, over images; None: not measured.
     precision
-        Of the average precision on held-out images: mean over concepts, with Student's interval. None: no concept.
+        Of the average precision on held-out images, at an equal number of units: mean over concepts, with Student's
+        interval. None: no concept.
     """
 
     layer: str
@@ -71,6 +79,64 @@ class BasisDifference(NamedTuple):
         return 0 if self.precision is None else _SIGNS.get(decide(self.precision, "more"), 0)
 
 
+class Standing(NamedTuple):
+    """In how many layers a basis differs from the units.
+
+    Attributes
+    ----------
+    basis
+        Its name, or `ROTATIONS`.
+    layers
+        In which both were measured.
+    more, fewer
+        Layers in which it has more or fewer unique detectors beyond the null; in the others it is not decided.
+    higher, lower
+        Layers in which its average precision is higher or lower.
+    """
+
+    basis: str
+    layers: int
+    more: int
+    fewer: int
+    higher: int
+    lower: int
+
+
+def standings(found: Iterable[BasisDifference]) -> list[Standing]:
+    """Return in how many layers each basis is above the units, and below them, in the order of the differences.
+
+    Parameters
+    ----------
+    found
+        Differences of any number of layers and networks; those to `ROTATIONS` are left out.
+    """
+    of_basis = dict[str, list[BasisDifference]]()
+    for each in found:
+        if each.before == NEURONS:
+            of_basis.setdefault(each.after, []).append(each)
+
+    def number(of_one: Sequence[BasisDifference], measure: Sign, sign: int) -> int:
+        return sum(getattr(each, measure) == sign for each in of_one)
+
+    return [
+        Standing(
+            basis, len(of_one), number(of_one, "detectors_sign", 1), number(of_one, "detectors_sign", -1),
+            number(of_one, "precision_sign", 1), number(of_one, "precision_sign", -1),
+        )
+        for basis, of_one in of_basis.items()
+    ]  # fmt: skip
+
+
+def wider_than(result: Result) -> tuple[int, ...]:
+    """Return the numbers of units of the layers of which a basis has more units."""
+    found = set[int]()
+    for name in result.layers:
+        info = result.layer(name).info
+        if info.basis_of in result.layers and info.units > (own := result.layer(info.basis_of).info.units):
+            found.add(own)
+    return tuple(sorted(found))
+
+
 def basis_table(result: Result, found: BasesEvaluation, rule: Rule) -> pl.DataFrame:
     """Return a row for each layer and basis of a run.
 
@@ -79,7 +145,7 @@ def basis_table(result: Result, found: BasesEvaluation, rule: Rule) -> pl.DataFr
     result
         With hold-out.
     found
-        Its bases, measured.
+        Its bases, measured, at the numbers of units of `wider_than`, too.
     rule
         By which detectors are counted, at the first quantile.
 
@@ -88,21 +154,42 @@ def basis_table(result: Result, found: BasesEvaluation, rule: Rule) -> pl.DataFr
     DataFrame
         layer, basis, units, unique_detectors, null_unique_detectors with its standard error, heldout_iou (mean over
         units of the IoU of the label that the other images chose), map and, with embeddings, monosemanticity, each with
-        the ends of its interval.
+        the ends of its interval; these two again, ending in ``_equal``, of as many units as the layer has; nmse, l0 and
+        dead_share.
     """
     quantile = result.info.config.protocol.quantiles[0]
     counts = count_rows(result).filter(quantile=quantile, rule=rule, category=TOTAL)
-    scores = found.bases.filter(choice=ALL)
-    names = [f"{name}{end}" for name in MEASURED if name in scores.columns for end in _ENDS]
-    rows = [
-        dict(zip(("layer", "basis"), _layer_and_basis(result, name), strict=True))
-        | counts.filter(layer=name).select(_COUNTED).row(0, named=True)
-        | _heldout_iou(result, name, quantile)
-        | scores.filter(layer=name).select(names).row(0, named=True)
-        for name in result.layers
-    ]
+    names = [f"{name}{end}" for name in MEASURED if name in found.bases.columns for end in _ENDS]
+    rows = []
+    for name in result.layers:
+        every, equal = (found.bases.filter(layer=name, choice=choice) for choice in (ALL, _choice(result, name)))
+        rows.append(
+            dict(zip(("layer", "basis"), _layer_and_basis(result, name), strict=True))
+            | counts.filter(layer=name).select(_COUNTED).row(0, named=True)
+            | _heldout_iou(result, name, quantile)
+            | every.select(names).row(0, named=True)
+            | equal.select(pl.col(names).name.map(_equal_name)).row(0, named=True)
+            | every.select(DESCRIBED).row(0, named=True)
+        )
     types = {"layer": pl.String, "basis": pl.String, "units": pl.Int64, "unique_detectors": pl.Int64}
     return pl.DataFrame(rows, schema={name: types.get(name, pl.Float64) for name in rows[0]})
+
+
+def _equal_name(name: str) -> str:
+    """Return the name of a score, or of an end of its interval, at an equal number of units.
+
+    >>> _equal_name("map"), _equal_name("map_ci_low")
+    ('map_equal', 'map_equal_ci_low')
+    """
+    score, ci, end = name.partition("_ci_")
+    return f"{score}{EQUAL}{ci}{end}"
+
+
+def _choice(result: Result, name: str) -> str:
+    """Return the choice of units at which a basis is compared: all, or as many as its layer has."""
+    info = result.layer(name).info
+    own = result.layer(info.basis_of).info.units if info.basis_of in result.layers else info.units
+    return equal_units_name(own) if info.units > own else ALL
 
 
 def _layer_and_basis(result: Result, name: str) -> tuple[str, str]:
@@ -120,15 +207,17 @@ def _heldout_iou(result: Result, name: str, quantile: float) -> dict[str, float]
 
 
 def concept_scores(result: Result, found: BasesEvaluation) -> pl.DataFrame:
-    """Return the average precision of the best unit of each concept: layer, basis, concept, category."""
-    names = {name: _layer_and_basis(result, name) for name in result.layers}
-    layer, basis = ({name: pair[part] for name, pair in names.items()} for part in (0, 1))
-    scores = found.concepts.filter(choice=ALL).drop_nulls("average_precision")
-    return scores.select(
-        pl.col("layer").replace_strict(layer, return_dtype=pl.String),
-        pl.col("layer").replace_strict(basis, return_dtype=pl.String).alias("basis"),
-        "concept", "category", "average_precision",
-    )  # fmt: skip
+    """Return the average precision of the best unit of each concept: layer, basis, concept, category.
+
+    Of a basis with more units than its layer, the best of as many leading ones.
+    """
+    parts = []
+    for name in result.layers:
+        layer, basis = _layer_and_basis(result, name)
+        scores = found.concepts.filter(layer=name, choice=_choice(result, name)).drop_nulls("average_precision")
+        named = (pl.lit(layer).alias("layer"), pl.lit(basis).alias("basis"))
+        parts.append(scores.select(*named, "concept", "category", "average_precision"))
+    return pl.concat(parts)
 
 
 def differences_over_images(result: Result, rule: Rule) -> pl.DataFrame:

@@ -6,9 +6,9 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 3.2.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import polars as pl
 from pydantic import Field
@@ -16,20 +16,24 @@ from pydantic import Field
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Progress, Rule
 from netdissect.config_fields import Config, Option, Values
+from netdissect.counted import counted
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.evaluation.dictionaries.evaluate_bases import evaluate_bases
 from netdissect.evaluation.dictionaries.evaluate_bases_config import EvaluateBasesConfig
-from netdissect.evaluation.open_vocabulary.embedding_source import Embeddings
+from netdissect.evaluation.open_vocabulary.embedding_source import Embeddings, EmbeddingSource
 from netdissect.experiments.bases.basis_tables import (
     CONCEPTS,
     ROTATIONS,
     BasisDifference,
+    Sign,
     basis_differences,
     basis_table,
     concept_scores,
     differences_over_images,
+    standings,
+    wider_than,
 )
 from netdissect.experiments.counts import OVER_IMAGES, measured_text, null_note
 from netdissect.experiments.inputs import DATA, Data, NetworkInputs, caching
@@ -46,6 +50,8 @@ from netdissect.experiments.reproduce.schedule import Cost, ReproduceJob, Schedu
 from netdissect.models import Network
 from netdissect.models.dictionaries.basis_spec import NEURONS
 from netdissect.models.surgery.rotations import rotated_name, with_rotations
+from netdissect.training.sparse_autoencoders.sae_config import SaeConfig
+from netdissect.training.sparse_autoencoders.train_sae import train_sae
 from netdissect.training.workspace import Workspace
 
 QUESTION = "Are the units of a layer special, or does another basis of it show more concepts?"
@@ -53,6 +59,8 @@ PAPER = (
     "The units of AlexNet's conv5 have more unique detectors than its rotations: the axes are special. Other bases "
     "were not measured."
 )
+LATENTS_OF_UNITS = 4
+"""Latents for each unit of a layer, at synthetic scale."""
 BASES = (NEURONS, "pca", "ica", "kmeans", "rotation:0")
 DEFAULTS: Values = {"config": {"dissect": {"batch_size": 32, "bases": BASES}}}
 
@@ -74,8 +82,9 @@ class BasesInputs(NetworkInputs):
     embeddings: Annotated[str | None, Option("--embeddings", metavar="FILE|SPEC")] = Field(
         None,
         description=(
-            "Embeddings of the images by another network, for monosemanticity: IMAGES.npy, transformers:NAME_OR_DIR, "
-            "python:package.module:factory, or the .safetensors file of a two-tower network. None: it is left out."
+            "Embeddings of the images by another network, for monosemanticity: IMAGES.npy, network:NETWORK#LAYER, "
+            "transformers:NAME_OR_DIR, python:package.module:factory, or the .safetensors file of a two-tower network. "
+            "None: it is left out."
         ),
     )
     config: BasesConfig
@@ -114,6 +123,8 @@ def compare_bases(
         of unique detectors between bases of a layer, and `concepts`, with layer, basis, concept, category,
         average_precision.
     """
+    if embeddings is not None:
+        EmbeddingSource(embeddings).check_images()
     data, asked = sample_images(concepts, config.dissect)
     statistics = asked.statistics.model_copy(update={"holdout": asked.statistics.holdout_share})
     every = tuple(dict.fromkeys((NEURONS, *asked.bases)))
@@ -124,7 +135,8 @@ def compare_bases(
         result = dissect(network, data, config=asked, execution=execution, out=run, progress=progress)
     with timed("evaluate", seconds):
         found = evaluate_bases(
-            result, embeddings=embeddings, config=EvaluateBasesConfig(cells=config.cells), work=out / "work",
+            result, embeddings=embeddings, work=out / "work",
+            config=EvaluateBasesConfig(cells=config.cells, equal_units=wider_than(result)),
             network=network, data_root=data, execution=execution, progress=progress,
         )  # fmt: skip
     shutil.rmtree(out / "work")
@@ -161,13 +173,14 @@ def conclude(
     more, higher = leaders(found, "detectors_sign"), leaders(found, "precision_sign")
     texts += [
         f"More unique detectors beyond the null than the units and rotations of their layer: {_listed(more)}.",
-        f"A higher average precision than both: {_listed(higher)}.",
+        f"A higher average precision than both, at an equal number of units: {_listed(higher)}.",
+        standings_text(found),
         null_note(table),
     ]
-    return Conclusion(question=QUESTION, paper=PAPER, finding=join_sentences(*texts), outcome=_outcome(found))
+    return Conclusion(question=QUESTION, paper=PAPER, finding=join_sentences(*texts), outcome=outcome_of(found))
 
 
-def leaders(found: list[BasisDifference], sign: Literal["detectors_sign", "precision_sign"]) -> list[str]:
+def leaders(found: Iterable[BasisDifference], sign: Sign) -> list[str]:
     """Return the bases, as ``LAYER@BASIS``, that are above the units of their layer, and above its rotations if any.
 
     Parameters
@@ -184,8 +197,32 @@ def leaders(found: list[BasisDifference], sign: Literal["detectors_sign", "preci
     return [name for name, of_basis in signs.items() if min(of_basis) > 0]
 
 
-def _outcome(found: list[BasisDifference]) -> ConclusionOutcome:
-    """Return ``disagrees`` if a basis is better than the units, and ``agrees`` if all are worse, by both measures."""
+def standings_text(found: Iterable[BasisDifference]) -> str:
+    """Write in how many layers each basis is above the units and below them; empty: there is no other basis.
+
+    Parameters
+    ----------
+    found
+        Differences of any number of layers and networks.
+    """
+    listed = "; ".join(
+        f"{each.basis} {each.more} and {each.fewer}, {each.higher} and {each.lower} of {counted(each.layers, 'layers')}"
+        for each in standings(found)
+    )
+    return listed and (
+        "Layers in which a basis has more and fewer unique detectors than the units, a higher and a lower average "
+        f"precision: {listed}."
+    )
+
+
+def outcome_of(found: Sequence[BasisDifference]) -> ConclusionOutcome:
+    """Return ``disagrees`` if a basis is better than the units, and ``agrees`` if all are worse, by both measures.
+
+    Parameters
+    ----------
+    found
+        Differences of any number of layers and networks.
+    """
     if set(leaders(found, "detectors_sign")) & set(leaders(found, "precision_sign")):
         return "disagrees"
     signs = [(each.detectors_sign, each.precision_sign) for each in found if each.before == NEURONS]
@@ -198,7 +235,9 @@ def _bases_text(rows: pl.DataFrame) -> str:
 
 def _basis_text(row: Mapping[str, Any]) -> str:
     precision = "no mAP" if row["map"] is None else f"mAP {row['map']:.3f}"
-    return f"{row['basis']} {measured_text(row)}, {precision}"
+    equal = row["map_equal"] is not None and row["map_equal"] != row["map"]
+    of_as_many = f" ({row['map_equal']:.3f} of as many units as the layer has)" if equal else ""
+    return f"{row['basis']} {measured_text(row)}, {precision}{of_as_many}"
 
 
 def _listed(names: list[str]) -> str:
@@ -207,14 +246,26 @@ def _listed(names: list[str]) -> str:
 
 def run_synthetic(workspace: Workspace) -> ExperimentResult:
     """Compare bases of every other convolution of the workspace's network; its two-tower network embeds the images."""
-    trained = workspace.train_longer()
+    trained, out = workspace.train_longer(), workspace.folder("bases")
+    layers, network = trained.train_config.layers[::2], trained.network()
     rotations = tuple(f"rotation:{seed}" for seed in range(workspace.scale.rotations))
-    dissection = workspace.dissect_config(trained.train_config.layers[::2])
-    config = BasesConfig(dissect=dissection.model_copy(update={"bases": (*BASES[:-1], *rotations)}))
+    latents = tuple(
+        f"{layer}@sae:{_latents(workspace, network, layer, units, out)}"
+        for layer, units in zip(layers, trained.train_config.units[::2], strict=True)
+    )
+    bases = (*BASES[:-1], "nmf", *rotations, *latents)  # activations are those behind rectifiers
+    config = BasesConfig(dissect=workspace.dissect_config(layers).model_copy(update={"bases": bases}))
     return compare_bases(
-        trained.network(), workspace.data, config, embeddings=workspace.two_tower(), out=workspace.folder("bases"),
-        progress=workspace.progress,
-    )  # fmt: skip
+        network, workspace.data, config, embeddings=workspace.two_tower(), out=out, progress=workspace.progress
+    )
+
+
+def _latents(workspace: Workspace, network: Network, layer: str, units: int, out: Path) -> Path:
+    """Train a sparse autoencoder on the images that are dissected; return its file, or that of an earlier call."""
+    path = out / "latents" / layer / f"{LATENTS_OF_UNITS}-times.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config = SaeConfig(latents=LATENTS_OF_UNITS * units, k=max(2, units // 8), cells=100_000)
+    return train_sae(network, layer, workspace.data, path, config, progress=workspace.progress).path
 
 
 def requirements(job: ReproduceJob) -> ScheduledExperiment:

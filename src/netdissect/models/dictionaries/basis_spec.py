@@ -1,8 +1,9 @@
-"""How bases are named: ``pca``, ``kmeans:64``, ``rotation:0``, ``file:directions.npy``."""
+"""How bases are named: ``pca``, ``kmeans:64``, ``rotation:0``, ``file:directions.npy``; of one layer: ``conv5@nmf``."""
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -11,6 +12,8 @@ from netdissect.errors import ConfigError
 FittedKind = Literal["pca", "ica", "nmf", "kmeans"]
 FITTED: tuple[FittedKind, ...] = get_args(FittedKind)
 NEURONS, DICTIONARY = "neurons", "sae"
+_TYPE = rf"(?:{'|'.join((NEURONS, *FITTED, 'rotation', 'permutation', 'file', DICTIONARY))})(?::|$)"
+_OF_LAYER = re.compile(rf"(?!{_TYPE})(.+?)@(?={_TYPE})")
 
 
 @dataclass(frozen=True)
@@ -23,19 +26,31 @@ class BasisSpec:
         ``neurons``, ``pca``, ``ica``, ``nmf``, ``kmeans``, ``rotation``, ``permutation``, ``file`` or ``sae``.
     argument
         Number of units, seed or file; empty: none was given.
+    layer
+        The only layer that is dissected in it; empty: all are.
 
     >>> [BasisSpec.parse(text).name for text in ("pca", "kmeans:64", "rotation:3", "file:out/my dirs.npy")]
     ['pca', 'kmeans-64', 'rotation-3', 'file-my_dirs']
+    >>> BasisSpec.parse("conv5@sae:latents.safetensors")
+    BasisSpec(type='sae', argument='latents.safetensors', layer='conv5')
     """
 
     type: str
     argument: str
+    layer: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a basis as it is typed, whose form `DissectConfig` has checked."""
-        kind, _, argument = text.partition(":")
-        return cls(kind, argument)
+        of_layer = _OF_LAYER.match(text)
+        kind, _, argument = text[of_layer.end() if of_layer else 0 :].partition(":")
+        return cls(kind, argument, of_layer[1] if of_layer else "")
+
+    @property
+    def text(self) -> str:
+        """The basis as it is typed."""
+        whole = f"{self.type}:{self.argument}" if self.argument else self.type
+        return f"{self.layer}@{whole}" if self.layer else whole
 
     @property
     def name(self) -> str:
@@ -63,6 +78,10 @@ class BasisSpec:
         """The kind of a basis that is fitted to a sample of cells; None: it is not."""
         return next((kind for kind in FITTED if kind == self.type), None)
 
+    def is_of(self, layer: str) -> bool:
+        """Return whether a layer is dissected in it."""
+        return self.layer in ("", layer)
+
     def virtual_name(self, layer: str) -> str:
         """Return the name of a layer in this basis: ``layer4@pca``; of its own units, that of the layer."""
         return layer if self.type == NEURONS else f"{layer}@{self.name}"
@@ -70,8 +89,9 @@ class BasisSpec:
 
 def absolute_bases(texts: Iterable[str]) -> tuple[str, ...]:
     """Return bases as they are typed, with the whole paths of their files: a run is repeated from elsewhere."""
-    specs = ((text, BasisSpec.parse(text)) for text in texts)
-    return tuple(f"{spec.type}:{Path(spec.argument).resolve()}" if spec.in_file else text for text, spec in specs)
+    specs = map(BasisSpec.parse, texts)
+    resolved = (replace(spec, argument=str(Path(spec.argument).resolve())) if spec.in_file else spec for spec in specs)
+    return tuple(spec.text for spec in resolved)
 
 
 def parse_specs(texts: Iterable[str]) -> tuple[BasisSpec, ...]:
@@ -80,15 +100,14 @@ def parse_specs(texts: Iterable[str]) -> tuple[BasisSpec, ...]:
     Raises
     ------
     ConfigError
-        If two files have the same name.
+        If two bases of a layer have the same name.
     """
     specs = tuple(BasisSpec.parse(text) for text in dict.fromkeys(texts))
-    named: dict[str, BasisSpec] = {}
-    for spec in specs:
-        other = named.setdefault(spec.name, spec)
-        if other != spec:
+    for other, spec in combinations(specs, 2):
+        if other.name == spec.name and (spec.is_of(other.layer) or other.is_of(spec.layer)):
+            layer = spec.layer or other.layer or "LAYER"
             raise ConfigError(
-                f"the bases {other.type}:{other.argument} and {spec.type}:{spec.argument} would both be called "
-                f"LAYER@{spec.name}. Expected files whose names differ; rename one of them."
+                f"the bases {other.text} and {spec.text} would both be called {layer}@{spec.name}. Expected each basis "
+                "of a layer once, and files whose names differ; rename one of them."
             )
     return specs
