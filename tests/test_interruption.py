@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -9,10 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import strategies
-from netdissect.dissect import dissect
 from netdissect.process.interruption import locks_spared, spare_locks
-from networks import COVERAGE, SIDE, build, images
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
 
@@ -42,8 +41,25 @@ def held(lock: Lock) -> None:
         time.sleep(30)
 
 
+def run_alone(function: str, *arguments: object) -> None:
+    """Call a function of this module in a process of its own: an interruption that it misses must not end the tests."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {__name__} as tests\ntests.{function}(*{arguments})"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("spared", [False, True])
 def test_a_lock_that_was_just_acquired_is_released(spared: bool) -> None:
+    run_alone("interrupt_at_a_lock", spared)
+
+
+def interrupt_at_a_lock(spared: bool) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if spared:
         spare_locks()
     lock = Lock()
@@ -54,6 +70,11 @@ def test_a_lock_that_was_just_acquired_is_released(spared: bool) -> None:
 
 
 def test_waiting_for_another_thread_ends() -> None:
+    run_alone("interrupt_what_waits")
+
+
+def interrupt_what_waits() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     spare_locks()
     done, main = threading.Event(), threading.main_thread().ident
     timer = threading.Timer(0.05, lambda: signal.pthread_kill(main or 0, signal.SIGINT))
@@ -98,6 +119,10 @@ def test_a_function_spares_locks_while_it_runs_in_the_main_thread_alone() -> Non
 
 
 def test_an_interrupted_dissection_from_python_leaves_no_lock_behind_and_the_handler_as_it_was(tmp_path: Path) -> None:
+    import strategies
+    from netdissect.dissect import dissect
+    from networks import COVERAGE, SIDE, build, images
+
     data = strategies.write_broden(tmp_path, images(count=4), COVERAGE, image=(SIDE, SIDE))
     lock = Lock()
 
