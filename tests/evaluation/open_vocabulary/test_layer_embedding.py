@@ -1,16 +1,14 @@
 """A layer of any network embeds images, and no words."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from netdissect.config import NetworkSource
-from netdissect.errors import ConfigError
+from netdissect.errors import ConfigError, NetworkError
 from netdissect.evaluation.open_vocabulary.embedding_model import check_model, load_embedding_model
 from netdissect.evaluation.open_vocabulary.embedding_source import EmbeddingSource
 from netdissect.evaluation.open_vocabulary.layer_embedding import LayerEmbedding
-from netdissect.models import resolve_layers
+from netdissect.models import Network, resolve_layers
+from netdissect.models.surgery.rotations import with_rotations
 from networks import build
 
 SPEC = "python:networks:build"
@@ -37,8 +35,22 @@ def test_a_spec_names_network_and_layer():
         load_embedding_model(f"network:{SPEC}#*")
 
 
-def test_the_dissected_network_is_refused():
-    network = SimpleNamespace(source=NetworkSource(spec=SPEC), digest="", name="tiny")
-    run = SimpleNamespace(info=SimpleNamespace(network=network))
-    with pytest.raises(ConfigError, match="those of 'tiny', the dissected network"):
-        EmbeddingSource(f"network:{SPEC}#deep_relu").images(run)
+def test_weights_are_named_before_the_layer(tmp_path):
+    other = build(seed=1)
+    torch.save({"ema": other.module.state_dict()}, tmp_path / "weights.pt")
+    embedding = load_embedding_model(f"network:{SPEC}@{tmp_path / 'weights.pt'}#ema#deep_relu")
+    assert embedding.digest == f"{other.digest}#deep_relu"
+
+
+def test_the_dissected_network_is_refused_whatever_its_name_and_bases():
+    network, source = build(), EmbeddingSource(f"network:{SPEC}#deep_relu")
+    for own in (network, with_rotations(network, "deep_relu", [0])):
+        with pytest.raises(ConfigError, match="those of 'tiny', the dissected network"):
+            source.check_images(own)
+    source.check_images(build(seed=1))  # of other weights
+
+
+def test_a_network_without_images_is_refused(monkeypatch):
+    monkeypatch.setattr(Network, "takes_images", False)
+    with pytest.raises(NetworkError, match="Embedding images needs a network that takes images"):
+        load_embedding_model(f"network:{SPEC}#deep_relu")

@@ -110,7 +110,7 @@ def evaluate_bases(
     opened = network_of(result.info, network, folder=result.folder, trust_network=trust_network)
     source = _inputs(result, config, opened, data_root, execution)
     with shown(progress) as display, _folder(work) as folder:
-        of_images = _embeddings(result, embeddings, config, execution, data_root, display)
+        of_images = _embeddings(result, embeddings, config, source, display)
         display.line(_cost_text(source, config))
         pool = None if of_images is None else config.pool
         request = CellRequest(_cells(source, config), source.config.statistics.stats_seed, pool)
@@ -162,13 +162,13 @@ def _folder(work: str | Path | None) -> Iterator[Path]:
 
 
 def _embeddings(
-    result: Result, given: Embeddings | None, config: EvaluateBasesConfig, execution: Execution,
-    data_root: ConceptData | str | Path | None, display: Display,
-) -> Floats | None:  # fmt: skip
+    result: Result, given: Embeddings | None, config: EvaluateBasesConfig, source: DissectionInputs, display: Display
+) -> Floats | None:
     if given is None:
         return None
-    source = EmbeddingSource(given, config.embedding_batch, config.device, execution.cache_folder)
-    return source.images(result, data_root, display)
+    embeddings = EmbeddingSource(given, config.embedding_batch, config.device, source.execution.cache_folder)
+    embeddings.check_images(source.network)
+    return embeddings.images(result, source.data, display)
 
 
 def _tables(

@@ -1,6 +1,6 @@
 """Where the embeddings of a run's images and of words come from: a model, its spec, files or arrays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from netdissect.evaluation.open_vocabulary.embedding_model import (
     embedding_files,
     load_embedding_model,
 )
-from netdissect.evaluation.open_vocabulary.layer_embedding import NETWORK
 from netdissect.evaluation.open_vocabulary.similarity import WordSpace
+from netdissect.models import Network
 from netdissect.result import Result
 
 Embeddings = EmbeddingModel | str | Path | tuple[npt.ArrayLike, npt.ArrayLike] | npt.NDArray[Any]
@@ -111,14 +111,13 @@ class EmbeddingSource:
         Raises
         ------
         NetdissectError
-            As `space` does; also if the model is the dissected network itself.
+            As `space` does.
         """
         if isinstance(self.given, np.ndarray):
             embedded: npt.ArrayLike = self.given
         elif (files := self._image_files) is not None:
             embedded = read_image_embeddings(files)
         else:
-            self._refuse_own(result)
             model = self.model
             if model is None:
                 embedded = self._arrays[0]
@@ -127,18 +126,23 @@ class EmbeddingSource:
                 embedded = embed_images(model, data, self.batch_size, self.cache_folder, progress)
         return unit_vectors(embedded, result.info.data.images, "the embeddings of images", "image")
 
-    def check_images(self) -> None:
+    def check_images(self, network: Network) -> None:
         """Load what embeds images, or read their embeddings, so that a mistake is found before anything long runs.
+
+        Parameters
+        ----------
+        network
+            The dissected network.
 
         Raises
         ------
         NetdissectError
-            If it cannot be loaded or read.
+            If it cannot be loaded or read, or is the dissected network itself.
         """
         if self._image_files is not None:
             read_image_embeddings(self._image_files)
         elif not isinstance(self.given, np.ndarray):
-            _ = self.model
+            self._refuse_own(network)
 
     @property
     def _image_files(self) -> Path | None:
@@ -150,12 +154,13 @@ class EmbeddingSource:
             return Path(spec)
         return None if self._files is None else self._files[0]
 
-    def _refuse_own(self, result: Result) -> None:
-        network = result.info.network
+    def _refuse_own(self, network: Network) -> None:
+        if self.model is None:
+            return
         spec = None if network.source is None else network.source.spec
-        digest = self.model.digest if self.model is not None else None
-        named = str(self.given).removeprefix(NETWORK).partition("#")[0]
-        if (spec is not None and named == spec) or digest == network.digest:
+        digest = str(self.model.digest).partition("#")[0]  # that of a layer begins with that of its network
+        own = (network.digest, replace(network, bases={}).digest)
+        if (spec is not None and str(self.given) == spec) or digest in own:
             raise ConfigError(
                 f"the embeddings would be those of {network.name!r}, the dissected network: its units would agree "
                 "with them by construction. Expected another model."

@@ -3,6 +3,8 @@
 network:NETWORK#LAYER    of this layer
 network:NETWORK          of the last layer of the last stage
 
+NETWORK is as for `netdissect.training.open_network`, also with weights: NAME@FILE, or NAME@FILE#KEY before #LAYER.
+
 They measure how alike images are to another network. Words have none.
 """
 
@@ -13,7 +15,9 @@ from torch import Tensor
 
 from netdissect.dissect.devices import choose_device, torch_device
 from netdissect.errors import ConfigError
-from netdissect.models import ActivationRecorder, Layer, Network, Preprocessing, load_network, resolve_layers
+from netdissect.models import ActivationRecorder, Layer, Network, Preprocessing, resolve_layers
+from netdissect.models.as_network import refuse_without_images
+from netdissect.training.load_trained import open_network
 
 NETWORK = "network:"
 
@@ -68,10 +72,12 @@ def load_layer_embedding(spec: str, device: str = "auto") -> LayerEmbedding:
     ConfigError
         If it names no layer or several.
     NetworkError, LayerError
-        If there is no such network or layer.
+        If there is no such network or layer, or the network takes no images.
     """
-    named, _, layer = spec.removeprefix(NETWORK).partition("#")
-    network = load_network(named)
+    text = spec.removeprefix(NETWORK)
+    named, _, layer = text.rpartition("#") if "#" in text else (text, "", "")
+    network = open_network(named)
+    refuse_without_images(network, "Embedding images")
     found = resolve_layers(network, [layer or "auto"])
     if layer and len(found) > 1:
         raise ConfigError(f"{layer!r} names {len(found)} layers of {named}. Expected one: network:NETWORK#LAYER.")

@@ -124,7 +124,7 @@ def compare_bases(
         average_precision.
     """
     if embeddings is not None:
-        EmbeddingSource(embeddings).check_images()
+        EmbeddingSource(embeddings).check_images(network)
     data, asked = sample_images(concepts, config.dissect)
     statistics = asked.statistics.model_copy(update={"holdout": asked.statistics.holdout_share})
     every = tuple(dict.fromkeys((NEURONS, *asked.bases)))
