@@ -27,6 +27,7 @@ from netdissect.dissect.verify import repair, verify_sample
 from netdissect.errors import CheckpointError, ConfigError, NetworkError, ResultError, ShapeError
 from netdissect.models import ActivationRecorder, resolve_layers
 from netdissect.models.dictionaries.basis import LinearBasis, load_basis
+from netdissect.models.dictionaries.basis_spec import BasisSpec
 from netdissect.result import Result, load_result
 from netdissect.result.files import corrupted_files
 from networks import build
@@ -200,6 +201,28 @@ def test_files_of_bases_are_found_from_elsewhere_and_read_before_anything_runs(
     assert again.info == first.info
     with pytest.raises(CheckpointError, match="cannot be opened"):
         dissect(build(), broden, config=config.model_copy(update={"bases": ("pca", "sae:none.safetensors")}))
+
+
+@pytest.mark.parametrize(
+    ("text", "layer", "basis"),
+    [
+        ("file:out@pca", "", "file:out@pca"),
+        ("conv@sae:a@file:b", "conv", "sae:a@file:b"),
+        ("conv@pca@nmf", "conv@pca", "nmf"),
+        ("conv:0@kmeans:64", "conv:0", "kmeans:64"),
+        ("rotation:0@pca", "rotation:0", "pca"),
+        ("conv@pca:0@nmf", "conv@pca:0", "nmf"),
+    ],
+)
+def test_a_basis_has_the_shortest_layer_with_which_it_is_one(text: str, layer: str, basis: str) -> None:
+    (given,) = DissectConfig(layers=["conv"], bases=[text]).bases
+    spec = BasisSpec.parse(given)
+    assert (spec.layer, replace(spec, layer="").text, spec.text) == (layer, basis, text)
+
+
+def test_what_is_no_basis_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"the basis 'pca@conv' cannot be read. Expected one of \[LAYER@\]neurons"):
+        BasisSpec.parse("pca@conv")
 
 
 def test_a_basis_of_one_layer_is_dissected_in_this_layer_alone(broden: Path, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+from .configurations import BASIS_FORM as BASIS_FORM
+from .configurations import BASIS_NAMES as BASIS_NAMES
 from .configurations import PROTOCOLS as PROTOCOLS
 from .configurations import REPORTED_QUANTILES as REPORTED_QUANTILES
 from .configurations import SENSITIVITY_QUANTILES as SENSITIVITY_QUANTILES

@@ -66,13 +66,9 @@ Quantile = Annotated[Fraction, AfterValidator(_share_above)]
 
 
 BASIS_NAMES = "[LAYER@]neurons|pca[:N]|ica[:N]|nmf[:N]|kmeans[:N]|rotation:SEED|permutation:SEED|file:F|sae:F"
-BasisName = Annotated[
-    str,
-    Field(
-        pattern=r"^(.+@)?"
-        r"(neurons|(pca|ica|nmf|kmeans)(:[1-9]\d{0,5})?|(rotation|permutation):\d{1,9}|(file|sae):.+)$"
-    ),
-]
+BASIS_FORM = r"(neurons|(pca|ica|nmf|kmeans)(:[1-9]\d{0,5})?|(rotation|permutation):\d{1,9}|(file|sae):.+)"
+"""A basis without its layer."""
+BasisName = Annotated[str, Field(pattern=rf"^(.+@)?{BASIS_FORM}$")]
 
 
 def _all_different(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -7,13 +7,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, Self, get_args
 
+from netdissect.config import BASIS_FORM, BASIS_NAMES
 from netdissect.errors import ConfigError
 
 FittedKind = Literal["pca", "ica", "nmf", "kmeans"]
 FITTED: tuple[FittedKind, ...] = get_args(FittedKind)
 NEURONS, DICTIONARY = "neurons", "sae"
-_TYPE = rf"(?:{'|'.join((NEURONS, *FITTED, 'rotation', 'permutation', 'file', DICTIONARY))})(?::|$)"
-_OF_LAYER = re.compile(rf"(?!{_TYPE})(.+?)@(?={_TYPE})")
+# Without a layer if a file may be called so; otherwise the shortest layer.
+_FORM = re.compile(rf"((?P<layer>.+?)@)??(?P<basis>{BASIS_FORM})")
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,18 @@ class BasisSpec:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a basis as it is typed, whose form `DissectConfig` has checked."""
-        of_layer = _OF_LAYER.match(text)
-        kind, _, argument = text[of_layer.end() if of_layer else 0 :].partition(":")
-        return cls(kind, argument, of_layer[1] if of_layer else "")
+        """Read a basis as it is typed.
+
+        Raises
+        ------
+        ConfigError
+            If it has no such form.
+        """
+        found = _FORM.fullmatch(text)
+        if found is None:
+            raise ConfigError(f"the basis {text!r} cannot be read. Expected one of {BASIS_NAMES}.")
+        kind, _, argument = found["basis"].partition(":")
+        return cls(kind, argument, found["layer"] or "")
 
     @property
     def text(self) -> str:
