@@ -133,7 +133,10 @@ def test_a_class_depends_on_its_planted_concept_and_on_no_other(planted):
 def test_the_conclusion_counts_the_pairs_that_differ(planted):
     text = tcav_text(planted[1])
     assert "0 1 of 8, and 0 with random images in place of the concept's" in text
-    assert "most distant: c0 for class 0 with 1.00" in text
+    assert "most distant: c0 for class 0 with 1.00 (random sets 0." in text
+    assert "Random images" not in text
+    passing = planted[1].with_columns(null_adjusted_p_value=pl.lit(0.01))
+    assert "Random images pass this test in 8 of 8 pairs: a class need not depend" in tcav_text(passing)
     assert tcav_text(planted[1].clear()) == "TCAV: no concept has enough images."
 
 

@@ -17,6 +17,7 @@ from pydantic import Field
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Progress
 from netdissect.config_fields import Config, Option
+from netdissect.counted import counted
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.run_dissection import open_inputs
 from netdissect.dissect.work_dir.run_log import timed
@@ -213,23 +214,36 @@ def conclude(
 
 
 def tcav_text(tests: pl.DataFrame) -> str:
-    """Return how many pairs of class and concept differ from random sets in each layer, and the most distant pair."""
+    """Return how many pairs of class and concept differ from random sets in each layer, and those of random images."""
     if tests.is_empty():
         return "TCAV: no concept has enough images."
-    parts = []
-    for layer in tests["layer"].unique(maintain_order=True):
-        rows = tests.filter(layer=layer)
-        passed, null = (int((rows[name] < SIGNIFICANT).sum()) for name in ("adjusted_p_value", "null_adjusted_p_value"))
-        most = rows.sort((pl.col("tcav") - pl.col("random_tcav")).abs(), descending=True, maintain_order=True)
-        pair = most.row(0, named=True)
-        parts.append(
-            f"{layer} {passed} of {len(rows)}, and {null} with random images in place of the concept's; most distant: "
-            f"{pair['concept']} for {pair['class']} with {pair['tcav']:.2f} (random sets {pair['random_tcav']:.2f})"
-        )
-    return (
+    layers = tests["layer"].unique(maintain_order=True)
+    parts = [f"{layer} {_tests_text(tests.filter(layer=layer))}" for layer in layers]
+    null = _significant(tests, "null_adjusted_p_value")
+    return join_sentences(
         "TCAV: pairs of class and concept that differ from random sets (t test, Bonferroni, p below "
-        f"{SIGNIFICANT}): {'; '.join(parts)}."
+        f"{SIGNIFICANT}): {'; '.join(parts)}.",
+        f"Random images pass this test in {null} of {counted(len(tests), 'pairs')}: a class need not depend on a "
+        "concept that passes."
+        if null
+        else "",
     )
+
+
+def _tests_text(rows: pl.DataFrame) -> str:
+    """Return how many pairs of a layer differ, and the one whose score is the most distant from random sets."""
+    passed, null = (_significant(rows, name) for name in ("adjusted_p_value", "null_adjusted_p_value"))
+    most = rows.sort((pl.col("tcav") - pl.col("random_tcav")).abs(), descending=True, maintain_order=True)
+    pair = most.row(0, named=True)
+    return (
+        f"{passed} of {len(rows)}, and {null} with random images in place of the concept's; most distant: "
+        f"{pair['concept']} for {pair['class']} with {pair['tcav']:.2f} (random sets {pair['random_tcav']:.2f}, random "
+        f"images {pair['null_tcav']:.2f})"
+    )
+
+
+def _significant(tests: pl.DataFrame, p_values: str) -> int:
+    return int((tests[p_values] < SIGNIFICANT).sum())
 
 
 def run_synthetic(workspace: Workspace) -> ExperimentResult:

@@ -1,5 +1,6 @@
 """The mean IoU of each method by layer, the best unit of each concept against several units, and TCAV of classes."""
 
+import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -73,10 +74,15 @@ def _tests_of_last_layer(result: ExperimentResult) -> pl.DataFrame | None:
 
 
 def _classes(axes: Axes, tests: pl.DataFrame) -> None:
-    """Draw for each class the TCAV score of every concept; those that differ from random sets have a color."""
+    """Draw for each class the TCAV score of every concept; those that differ from random sets have a color.
+
+    A gray bar spans the middle 95 % of the scores of random images in place of those with a concept.
+    """
     names = tests["class"].unique(maintain_order=True).to_list()
     axes.axvline(0.5, color=FAINT, linewidth=0.8)
     for at, name in enumerate(names):
+        null = tests.filter(pl.col("class") == name)["null_tcav"].to_numpy()
+        axes.hlines(at, *np.quantile(null, (0.025, 0.975)), color=FAINT, alpha=0.4, linewidth=6)
         for differs, color in ((False, FAINT), (True, COLORS["net2vec-all"])):
             rows = tests.filter((pl.col("class") == name) & ((pl.col("adjusted_p_value") < SIGNIFICANT) == differs))
             axes.plot(rows["tcav"], [at] * len(rows), "|", color=color, markersize=7)
