@@ -137,6 +137,8 @@ def extra(path: Path, name: str, value: torch.Tensor) -> None:
         ("standard", {"normalize_activations": "whiten"}, r"normalize_activations = whiten"),
         ("topk", {"k": 2.5}, r"k = 2\.5. Expected the whole number"),
         ("topk", {}, r"k = None. Expected the whole number"),
+        ("topk", {"k": float("inf")}, r"k = inf. Expected the whole number"),
+        ("topk", {"k": float("nan")}, r"k = nan. Expected the whole number"),
         ("topk", {"k": 13}, r"has 12 latents, k = 13"),
         ("standard", {"apply_b_dec_to_input": "perhaps"}, r"cfg.json cannot be used .apply_b_dec_to_input"),
     ],

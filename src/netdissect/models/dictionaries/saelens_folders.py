@@ -90,7 +90,7 @@ class _SaelensConfig(BaseModel):
         if self.form != "topk":
             return None
         k = self.k if self.k is not None else self.activation_fn_kwargs.get("k")
-        if not isinstance(k, int | float) or k != int(k):
+        if not isinstance(k, int | float) or k % 1 != 0:  # also of infinity and NaN
             raise CheckpointError(
                 f"{path} says architecture = topk and k = {k}. Expected the whole number of latents that are kept on "
                 'a cell, such as "k": 32.'
