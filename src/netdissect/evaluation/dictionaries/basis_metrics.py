@@ -12,7 +12,7 @@ class BasisMetric(NamedTuple):
     Attributes
     ----------
     name
-        UnitCodes, float64.
+        Column of the table, float64.
     title
         Name at the head of a column.
     interval
