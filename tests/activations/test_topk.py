@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import oracle
 import strategies
-from netdissect.activations import StreamingTopK, ranks, topk_memmap
+from netdissect.activations import StreamingTopK, ranks, topk, topk_memmap
 from netdissect.activations.histogram import Histogram
 from netdissect.config import PROTOCOLS, Threshold
 from netdissect.errors import ResultError, ShapeError
@@ -49,6 +49,25 @@ def top_values(
         histogram.update(batch[:, :, None])
         kept.update(batch, histogram.floor(keep) if floors else None)
     return kept
+
+
+@pytest.mark.parametrize("rule", THRESHOLDS)
+def test_a_threshold_of_zero_has_no_sign_which_would_depend_on_the_order_of_the_values(rule: Threshold) -> None:
+    zeros = np.array([[-0.0, -0.0, -0.0, 0.0], [0.0, 0.0, 0.0, -0.0]], np.float32)
+    found = top_values(zeros, 4, 4, []).thresholds([0.3, 0.5, 0.7], rule)
+    assert found.tobytes() == np.zeros((3, 2), np.float32).tobytes()
+
+
+@pytest.mark.parametrize("selected", [1, 11_000])
+def test_thresholds_are_the_same_however_many_values_are_selected_at_a_time(
+    selected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topk, "SELECTED_VALUES", selected)
+    values = values_of(4, 5, 5000, "random")
+    kept = top_values(values, needed([0.02, 0.5], 5000, "exact"), 5000, [1700])
+    assert [row.tolist() for row in kept.thresholds([0.02, 0.5], "exact")] == [
+        expected(values, fraction, "exact") for fraction in (0.02, 0.5)
+    ]
 
 
 def test_values_in_a_file_are_those_in_memory(tmp_path: Path) -> None:

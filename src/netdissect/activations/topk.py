@@ -30,7 +30,7 @@ Ints = npt.NDArray[np.int64]
 
 BLOCK_SIZE = 64
 """Values that are compared with the bound at once."""
-UNITS_AT_ONCE = 256  # units whose values are selected at a time
+SELECTED_VALUES = 2**20  # values that are copied at a time, to select among them
 ABOVE_ALL = np.full((1, 1), np.inf, np.float32)
 FIRST_ROW = np.zeros(1, np.int64)
 
@@ -82,7 +82,8 @@ def interpolate_order_statistics(neighbors: Floats, weights: npt.NDArray[np.floa
     step = high - low
     # From the nearer neighbor, as numpy.quantile does: from the other one the last bit may differ.
     values = np.where(weights >= 0.5, high - step * (1 - weights), low + step * weights)
-    return values.T.astype(np.float32, order="C")
+    # Of zeros of both signs any may be selected: their order is that of the batches.
+    return values.T.astype(np.float32, order="C") + np.float32(0)
 
 
 class StreamingTopK:
@@ -202,7 +203,7 @@ class StreamingTopK:
         positions, weights = rank_positions(quantiles, self.total, rule)
         neighbors = np.empty((len(self._values), *positions.shape), np.float32)
         width = max(int(self._filled.max(initial=0)), int(positions.max()) + 1)
-        step = UNITS_AT_ONCE if self._file is None else min(UNITS_AT_ONCE, self._file.units_at_once)
+        step = max(1, SELECTED_VALUES // width)
         for first in range(0, len(neighbors), step):
             some = slice(first, first + step)
             # The largest values last: numpy selects from below.
