@@ -118,6 +118,14 @@ def test_a_function_spares_locks_while_it_runs_in_the_main_thread_alone() -> Non
     assert found == [default]
 
 
+def test_a_handler_that_is_set_within_the_function_stays() -> None:
+    def own(*_: object) -> None: ...
+
+    with locks_spared():
+        signal.signal(signal.SIGINT, own)
+    assert signal.getsignal(signal.SIGINT) is own
+
+
 def test_an_interrupted_dissection_from_python_leaves_no_lock_behind_and_the_handler_as_it_was(tmp_path: Path) -> None:
     import strategies
     from netdissect.dissect import dissect

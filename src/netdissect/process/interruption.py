@@ -8,19 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+Handler = Callable[[int, FrameType | None], None]
+
 MODULES = {"concurrent", "logging", "queue", "threading"}
 METHODS = {"__enter__", "__exit__", "acquire", "release"}
 PAUSE = 0.001  # seconds until the next try
 MAX_TRIES = 50  # at the same instruction: the main thread waits there, and may be interrupted
 
 
-def spare_locks() -> bool:
+def spare_locks() -> Handler | None:
     """Delay Ctrl-C while the main thread acquires or releases a lock, until the process ends.
 
     Returns
     -------
-    bool
-        False: nothing changes, because this is another thread, or Ctrl-C is ignored or handled by other code.
+    callable or None
+        Handles Ctrl-C now. None: nothing changes, because this is another thread, or other code handles or ignores it.
 
     Notes
     -----
@@ -31,23 +33,24 @@ def spare_locks() -> bool:
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return False
-    signal.signal(signal.SIGINT, _sparing_handler())
-    return True
+        return None
+    handler = _sparing_handler()
+    signal.signal(signal.SIGINT, handler)
+    return handler
 
 
 @contextmanager
 def locks_spared() -> Iterator[None]:
     """Do the same for the time of a function that starts threads; `asyncio.run` replaces the handler alike."""
-    changed = spare_locks()
+    handler = spare_locks()
     try:
         yield
     finally:
-        if changed:
+        if handler is not None and signal.getsignal(signal.SIGINT) is handler:  # not one that was set meanwhile
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _sparing_handler() -> Callable[[int, FrameType | None], None]:
+def _sparing_handler() -> Handler:
     """Return a handler of the main thread that raises `KeyboardInterrupt` as soon as it takes no lock."""
     last, tries, main = (0, 0), 0, _thread.get_ident()
 
