@@ -176,7 +176,7 @@ def _layer(
                        field=field),
         thresholds=thresholds,
         units=unit_table(data, totals, counter.counts, thresholds),
-        lazy_scores=score_table(data, totals, counter.counts, config.protocol).lazy(),
+        lazy_scores=score_table(data, totals, counter.counts, config.protocol),
         top=top_table(rows, maxima, data),
         top_maps=kept,
         statistics=activation_tables(result, range_maps, data, config.protocol),

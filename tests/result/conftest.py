@@ -45,7 +45,7 @@ def _layer(data: ConceptData, name: str, units: int, seed: int, totals: ConceptT
         info=LayerInfo(name=name, type="Conv2d", units=units, height=2, width=5, field=field),
         thresholds=thresholds,
         units=unit_table(data, totals, counts, thresholds),
-        lazy_scores=score_table(data, totals, counts, Protocol(quantiles=QUANTILES)).lazy(),
+        lazy_scores=score_table(data, totals, counts, Protocol(quantiles=QUANTILES)),
         top=top_table(rows, maxima, data),
         top_maps=maps,
     )

@@ -18,7 +18,7 @@ from netdissect.dissect.statistics.layer_moments import LayerMoments
 from netdissect.dissect.statistics.permutation_pass import PermutationNull
 from netdissect.dissect.work_dir.mask_files import LayerMasks
 from netdissect.dissect.work_dir.per_image_files import LayerImages
-from netdissect.result.tables import best_of_categories
+from netdissect.result.tables import BLOCK_SCORES, best_of_categories
 from netdissect.scoring import ConceptTotals, ImageIntersections, ImageLabelCounts, IoUCounts, UnitLabels
 from netdissect.scoring.iou import Floats
 from netdissect.scoring.iqr.level_histograms import LevelHistograms
@@ -32,7 +32,6 @@ from netdissect.scoring.statistics.bootstrap import (
 )
 from netdissect.scoring.statistics.holdout import CountSubset, best_label_ids, is_held_out
 
-BLOCK_SCORES = 2**21  # IoUs of units and concepts that are in memory at a time
 BLOCK = 1024  # images: their weights of a thousand replicates stay in the second-level cache
 
 
