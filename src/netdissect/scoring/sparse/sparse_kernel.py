@@ -128,7 +128,6 @@ def _count_maps(
     """Count from `tables.next_map` on, image and map, up to the last map or the capacity of a table."""
     map_starts, units, value_starts, cells, values = maps
     thresholds, next_map, least, last = counting.thresholds, tables.next_map, blocks.least, len(counting.thresholds) - 1
-    mask_pixels, flat, active = scratch.mask_pixels[:, 0], own.flat, own.active
     for image in range(next_map[0], len(map_starts) - 1):
         image_labels = labels_of_image(labels, image)
         for index in range(max(next_map[1], map_starts[image]), map_starts[image + 1]):
@@ -139,17 +138,13 @@ def _count_maps(
             if not _have_capacity(len(image_labels.label_ids), counting, scratch, tables):
                 next_map[0], next_map[1] = image, index
                 return
-            mask_pixels[:] = 0
+            of_map = cells[begin:end]
             if thresholds[last, unit] == 0 and smallest > least[0]:
-                num_met = _count_blocks(image, cells[begin:end], blocks, scratch, active)
+                num_met = _count_blocks(image, of_map, blocks, scratch, own.active)
             else:
-                for value in range(begin, end):
-                    flat[cells[value]] = values[value]
-                num_met = count_unit(
-                    own.cells, thresholds[:, unit], upsampler, image_labels.index_map, scratch, mask_pixels
+                num_met = _count_interpolated(
+                    of_map, values[begin:end], thresholds[:, unit], upsampler, image_labels.index_map, scratch, own
                 )
-                for value in range(begin, end):
-                    flat[cells[value]] = 0
             num_labels = _find_labels(num_met, image_labels, scratch, own)
             _add_map(image, unit, num_labels, image_labels, counting, counts, scratch, own, tables)
             add_runs(image, unit, scratch, tables)
@@ -175,6 +170,27 @@ def _have_capacity(num_labels: int, counting: Counting, scratch: Scratch, tables
         and used[2] + listed <= len(tables.run_masks)
         and used[3] + listed * most_runs <= len(tables.runs)
     )
+
+
+@inlined
+def _count_interpolated(
+    cells: Ints,
+    values: Floats,
+    thresholds: Floats,
+    upsampler: UpsamplerArrays,
+    index_map: npt.NDArray[np.int32],
+    scratch: Scratch,
+    own: MapScratch,
+) -> int:
+    """Count one map, of which these cells have these values, by `count_unit`."""
+    flat, mask_pixels = own.flat, scratch.mask_pixels[:, 0]
+    for index in range(len(cells)):
+        flat[cells[index]] = values[index]
+    mask_pixels[:] = 0
+    num_met: int = count_unit(own.cells, thresholds, upsampler, index_map, scratch, mask_pixels)
+    for cell in cells:
+        flat[cell] = 0
+    return num_met
 
 
 @inlined
