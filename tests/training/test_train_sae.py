@@ -10,7 +10,7 @@ from PIL import Image
 import networks
 from netdissect.dissect.work_dir import work_dir
 from netdissect.errors import ActivationError, ConfigError, NetworkError, ResultError
-from netdissect.models import load_network
+from netdissect.models import layer_patterns, load_network
 from netdissect.models.dictionaries.dictionary_files import read_dictionary, read_facts
 from netdissect.training import SaeConfig, train_sae
 from netdissect.training.sparse_autoencoders import layer_cells
@@ -157,12 +157,15 @@ def test_dead_latents_are_counted():
     assert found.l0 == pytest.approx((codes[::2] > 0).sum() / 25)
 
 
-def test_options_that_cannot_be_are_refused_before_anything_is_computed(images, tmp_path):
+def test_options_that_cannot_be_are_refused_before_anything_is_computed(images, tmp_path, monkeypatch):
     out = tmp_path / "f.safetensors"
     with pytest.raises(ConfigError, match=r"k = 17 of 16 latents cannot be active"):
         train_sae(networks.build(), LAYER, images, out, SaeConfig(**SMALL | {"k": 17}))
     with pytest.raises(ConfigError, match=r"holds 1 image\. Expected at least two"):
         train_sae(networks.build(), LAYER, images / "0.png", out, SaeConfig(**SMALL))
+    with pytest.raises(ConfigError, match=r"'wide\*' names 2 layers"):
+        train_sae(networks.build(), "wide*", images, out, SaeConfig(**SMALL))
+    monkeypatch.setattr(layer_patterns, "MOST_MATCHES", 1)  # no advice to take them all
     with pytest.raises(ConfigError, match=r"'wide\*' names 2 layers"):
         train_sae(networks.build(), "wide*", images, out, SaeConfig(**SMALL))
     assert not [*tmp_path.iterdir()]

@@ -87,6 +87,8 @@ def test_a_cell_activates_the_unit_of_its_nearest_center_the_more_the_nearer_it_
     far = torch.full((1, 8), 100.0)
     assert (basis.encode(far).sum(), basis.encode(far).count_nonzero()) == (torch.tensor(LEAST), 1)
     np.testing.assert_array_equal(basis.decode(basis.encode(torch.from_numpy(CELLS))), centers[nearest])
+    left_out = torch.from_numpy(codes * (np.arange(6) > 2))  # as at an equal number of units
+    np.testing.assert_array_equal(basis.decode(left_out), centers[nearest] * (nearest > 2)[:, None])
 
 
 @pytest.mark.parametrize("kind", ["nmf", "kmeans"])

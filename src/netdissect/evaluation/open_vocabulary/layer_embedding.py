@@ -78,7 +78,7 @@ def load_layer_embedding(spec: str, device: str = "auto") -> LayerEmbedding:
     named, _, layer = text.rpartition("#") if "#" in text else (text, "", "")
     network = open_network(named)
     refuse_without_images(network, "Embedding images")
-    found = resolve_layers(network, [layer or "auto"])
+    found = resolve_layers(network, [layer or "auto"], all_matching=True)
     if layer and len(found) > 1:
         raise ConfigError(f"{layer!r} names {len(found)} layers of {named}. Expected one: network:NETWORK#LAYER.")
     return LayerEmbedding(network, found[-1], torch_device(choose_device(device, network)))

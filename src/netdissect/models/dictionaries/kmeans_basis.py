@@ -64,8 +64,9 @@ class KMeansBasis:
         return codes.scatter_(1, nearest[:, None], (radii[nearest] - distances).clamp_min(LEAST)[:, None])
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Return the center of each cell's cluster, float32 (N, U)."""
-        return self.centers.to(codes.device)[codes.argmax(dim=1)]
+        """Return the center of each cell's cluster, float32 (N, U); 0 where the unit of none is active."""
+        highest, cluster = codes.max(dim=1, keepdim=True)
+        return self.centers.to(codes.device)[cluster[:, 0]].where(highest > 0, 0)
 
 
 def nearest_centers(cells: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:

@@ -147,7 +147,7 @@ class _Job:
             raise ConfigError(
                 f"k = {config.k} of {config.latents} latents cannot be active. Expected k of at most that."
             )
-        found = resolve_layers(network, [layer], config.assumed)
+        found = resolve_layers(network, [layer], config.assumed, all_matching=True)
         if len(found) != 1:
             raise ConfigError(f"{layer!r} names {len(found)} layers. Expected one; each has a dictionary of its own.")
         files = _training_images(images)
