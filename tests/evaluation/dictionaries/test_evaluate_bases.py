@@ -70,6 +70,12 @@ def found(run, network, embeddings):
     return netdissect.evaluate_bases(run, network=network, embeddings=embeddings, config=config)
 
 
+@pytest.mark.parametrize("name", ["equal_units", "equal_active"])
+def test_no_units_at_all_are_refused(name):
+    with pytest.raises(ConfigError, match=f"{name}.*greater than 0"):
+        netdissect.EvaluateBasesConfig(**{name: (8, 0)})
+
+
 def test_a_cell_has_the_concepts_that_cover_more_than_half_of_its_pixels(run, files, labeled_data):
     data, labels = netdissect.ConceptData.open(labeled_data), files.concepts(LAYER)
     present = labels.concepts.toarray()

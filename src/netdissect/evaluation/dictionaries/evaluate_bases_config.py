@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from netdissect.config import DeviceName, OneOrMore
 from netdissect.config_fields import Config, Option
@@ -14,14 +14,14 @@ class EvaluateBasesConfig(Config):
     layers: Annotated[tuple[str, ...] | None, OneOrMore, Option("--layer")] = Field(
         None, description="Only these layers of the run, bases of layers among them; None: all."
     )
-    equal_units: Annotated[tuple[int, ...], OneOrMore] = Field(
+    equal_units: Annotated[tuple[PositiveInt, ...], OneOrMore] = Field(
         (),
         description=(
             "Also compare at this number of units: the directions of largest variance of a basis, and the latents of a "
             "sparse dictionary that are most often active; repeats."
         ),
     )
-    equal_active: Annotated[tuple[int, ...], OneOrMore] = Field(
+    equal_active: Annotated[tuple[PositiveInt, ...], OneOrMore] = Field(
         (),
         description=(
             "Also compare at this L0: of each cell the largest absolute codes are kept. Sparse dictionaries stay as "
