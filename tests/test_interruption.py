@@ -127,11 +127,16 @@ def test_a_handler_that_is_set_within_the_function_stays() -> None:
 
 
 def test_an_interrupted_dissection_from_python_leaves_no_lock_behind_and_the_handler_as_it_was(tmp_path: Path) -> None:
+    run_alone("interrupt_a_dissection", str(tmp_path))
+
+
+def interrupt_a_dissection(folder: str) -> None:
     import strategies
     from netdissect.dissect import dissect
     from networks import COVERAGE, SIDE, build, images
 
-    data = strategies.write_broden(tmp_path, images(count=4), COVERAGE, image=(SIDE, SIDE))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    data = strategies.write_broden(Path(folder), images(count=4), COVERAGE, image=(SIDE, SIDE))
     lock = Lock()
 
     def interrupt(*_: object) -> None:
