@@ -6,7 +6,7 @@ from torch import nn
 
 from netdissect.concepts import Size
 from netdissect.models import ActivationRecorder, Network, Preprocessing, resolve_layers
-from netdissect.models.backends.shortcuts import shortened, zero_paddings
+from netdissect.models.backends.shortcuts import Shortcuts, shortened, zero_paddings
 
 IMAGES = torch.randn(3, 3, 10, 10, generator=torch.Generator().manual_seed(0))
 PASSES = 4
@@ -101,9 +101,61 @@ def test_an_input_that_nothing_needs_is_overwritten_until_the_recorder_is_closed
 def test_zero_padding_gives_the_numbers_and_the_memory_format_of_pytorch(padding, images):
     padded = nn.ZeroPad2d(padding)
     expected = padded(images)
-    with shortened(zero_paddings(padded)):
+    with shortened(Shortcuts(zero_paddings(padded))):
         found = padded(images)
     assert torch.equal(found, expected)
     assert found.stride() == expected.stride()
     left, _right, top, _bottom = padding
     assert expected[..., max(top, 0), max(left, 0)].equal(images[..., max(-top, 0), max(-left, 0)])
+
+
+class _Padded(nn.Module):
+    """Convolution, activation, padding, convolution, activation; `reader` is given what lies around the padding."""
+
+    def __init__(self, activation: nn.Module, reader=lambda _before, after: after) -> None:
+        super().__init__()
+        self.conv, self.act, self.pad = nn.Conv2d(3, 4, 3), activation, nn.ZeroPad2d((0, 1, 2, 1))
+        self.next, self.reader = nn.Conv2d(4, 4, 3), reader
+
+    def forward(self, x):
+        before = self.act(self.conv(x))
+        return self.act(self.next(self.reader(before, self.pad(before))))
+
+
+def _twice_read(before, after):
+    return after + before.mean()
+
+
+def shortcuts_of(block: nn.Module) -> tuple[list[torch.Tensor], Shortcuts]:
+    """Record some passes, and return the outputs and what the last ones do without."""
+    network = Network("net", nn.Sequential(block, nn.Identity()), Preprocessing(Size(10, 10), (0.5,) * 3, (0.5,) * 3))
+    images = IMAGES.contiguous(memory_format=torch.channels_last)
+    with network.prepared(), ActivationRecorder(network, resolve_layers(network, ["1"])) as record:
+        outputs = [record(images)["1"] for _ in range(PASSES)]
+        shortcuts = record._backend._shortened
+    return outputs, shortcuts
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.1, 0.2)])
+def test_a_padding_computes_the_activation_that_only_it_reads(activation):
+    block = _Padded(activation).to(memory_format=torch.channels_last)
+    outputs, shortcuts = shortcuts_of(block)
+    assert {padding: tuple(run) for padding, run in shortcuts.padded.items()} == {block.pad: (activation, 0)}
+    assert all(torch.equal(maps, outputs[0]) for maps in outputs)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU6(inplace=True), nn.SiLU()])
+def test_a_padding_computes_no_activation_that_works_in_place_or_is_no_clamp(activation):
+    outputs, shortcuts = shortcuts_of(_Padded(activation))
+    assert not shortcuts.padded
+    assert all(torch.equal(maps, outputs[0]) for maps in outputs)
+
+
+def test_a_padding_computes_no_activation_that_something_else_reads_too():
+    KEPT.clear()
+    twice = _Padded(nn.ReLU6())
+    twice.reader = lambda _before, after: twice.pad(after)
+    for block in (_Padded(nn.ReLU6(), _twice_read), _Padded(nn.ReLU6(), _is_kept), twice):
+        outputs, shortcuts = shortcuts_of(block)
+        assert not shortcuts.padded
+        assert all(torch.equal(maps, outputs[0]) for maps in outputs)

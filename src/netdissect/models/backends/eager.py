@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from netdissect.models.backends.backend import Modules, kept
 from netdissect.models.backends.overwriting import WatchedPass
-from netdissect.models.backends.shortcuts import shortened, zero_paddings
+from netdissect.models.backends.shortcuts import Shortcuts, shortened, zero_paddings
 from netdissect.models.network import Network
 
 
@@ -35,8 +35,8 @@ class EagerBackend:
         self._outputs: dict[str, Tensor] = {}
         self._runs: Counter[str] = Counter()
         self._expected: Counter[str] | None = None
-        self._found: list[nn.Module] | None = None
-        self._shortened: list[nn.Module] | None = None
+        self._found: Shortcuts | None = None
+        self._shortened: Shortcuts | None = None
 
     def __enter__(self) -> Self:
         for name, module in self._modules.items():
@@ -70,10 +70,10 @@ class EagerBackend:
         module = self._network.module
         with WatchedPass(module) as watched:
             outputs = self._pass(images)
-        self._found = watched.overwritable() + zero_paddings(module)
+        self._found = Shortcuts(watched.overwritable() + zero_paddings(module), watched.padded_activations())
         return outputs
 
-    def _compared_pass(self, images: Tensor, found: list[nn.Module]) -> dict[str, Tensor]:
+    def _compared_pass(self, images: Tensor, found: Shortcuts) -> dict[str, Tensor]:
         """Run the second batch both ways.
 
         What reads memory without an operation of torch, as NumPy does, is seen by its effect alone.
@@ -81,7 +81,7 @@ class EagerBackend:
         outputs = self._pass(images)
         with torch.random.fork_rng([]), shortened(found):
             same = _same(outputs, self._pass(images))
-        self._shortened = found if same else []
+        self._shortened = found if same else Shortcuts()
         return outputs
 
     def _pass(self, images: Tensor) -> dict[str, Tensor]:

@@ -1,11 +1,13 @@
-"""Find the normalizations and activations that may overwrite their input, since nothing reads it afterwards.
+"""Find the modules of a network that may write less memory, since nothing reads afterwards what they do without.
 
 with WatchedPass(module) as watched: ...       one ordinary pass
-watched.overwritable()
+watched.overwritable()                         normalizations and activations that may overwrite their input
+watched.padded_activations()                   activations that may write straight into a padded map
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -20,6 +22,8 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Mish,
 )  # fmt: skip
+CLAMPS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
+"""Activations that can write into a part of a larger map."""
 
 
 @dataclass(eq=False)
@@ -35,6 +39,42 @@ class _Call(NamedTuple):
     memory: _Memory
     storage: Any
     end: int
+
+
+class _Run(NamedTuple):
+    """One run of an activation or a padding: the numbers of the operations around it, what it reads, and its output.
+
+    Attributes
+    ----------
+    module
+        The activation or padding.
+    index
+        Number of its earlier runs.
+    begin, end
+        Number of the last operation before it, and of its own last one.
+    given
+        Address of its input.
+    output
+        Memory of its output; None: not made in this pass.
+    address, storage
+        Of its output.
+    """
+
+    module: nn.Module
+    index: int
+    begin: int
+    end: int
+    given: int
+    output: _Memory | None
+    address: int
+    storage: Any
+
+
+class PaddedActivation(NamedTuple):
+    """A run of an activation, the `index`-th of a pass, whose output only a zero padding reads, next."""
+
+    activation: nn.Module
+    index: int
 
 
 class WatchedPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -53,6 +93,9 @@ class WatchedPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._calls: dict[nn.Module, list[_Call | None]] = {
             part: [] for part in module.modules() if _can_work_in_place(part)
         }
+        self._runs: list[_Run] = []
+        self._begins: dict[nn.Module, int] = {}
+        self._clamps_and_pads = [part for part in module.modules() if _is(part, (*CLAMPS, nn.ZeroPad2d))]
         self._hooks: list[RemovableHandle] = []
 
     @classmethod
@@ -61,6 +104,8 @@ class WatchedPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
         self._hooks = [part.register_forward_hook(self._called) for part in self._calls]
+        for part in self._clamps_and_pads:
+            self._hooks += [part.register_forward_pre_hook(self._begun), part.register_forward_hook(self._ran)]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -86,6 +131,18 @@ class WatchedPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _called(self, module: nn.Module, inputs: Sequence[Any], output: object) -> None:
         self._calls[module].append(self._call(inputs, output))
 
+    def _begun(self, module: nn.Module, _inputs: Sequence[Any]) -> None:
+        self._begins[module] = self._operations
+
+    def _ran(self, module: nn.Module, inputs: Sequence[Any], output: object) -> None:
+        if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
+            return
+        index, address = sum(run.module is module for run in self._runs), _address(output)
+        storage = StorageWeakRef(output.untyped_storage())  # type: ignore[no-untyped-call]
+        memory = self._memories.get(address)
+        given = _address(inputs[0])
+        self._runs.append(_Run(module, index, self._begins[module], self._operations, given, memory, address, storage))
+
     def _call(self, inputs: Sequence[Any], output: object) -> _Call | None:
         """Describe the run of a module; None: it could not work in place."""
         if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
@@ -107,6 +164,26 @@ class WatchedPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if calls
             and all(call is not None and call.memory.used <= call.end and call.storage.expired() for call in calls)
         ]
+
+    def padded_activations(self) -> dict[nn.Module, PaddedActivation]:
+        """Return the activation whose output a zero padding alone reads, by padding, once the pass has ended."""
+        return {
+            padding.module: PaddedActivation(run.module, run.index)
+            for run, padding in pairwise(self._runs)
+            if _is(run.module, CLAMPS)
+            and _is(padding.module, (nn.ZeroPad2d,))
+            and sum(other.module is padding.module for other in self._runs) == 1
+            and run.end == run.begin + 1 == padding.begin
+            and run.address == padding.given != run.given
+            and run.output is not None
+            and run.output.used <= padding.end
+            and run.storage.expired()
+        }
+
+
+def _is(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:
+    """Tell whether a module is of one of these types, and nobody gave it another forward pass."""
+    return type(module) in types and "forward" not in vars(module)
 
 
 def _can_work_in_place(module: nn.Module) -> bool:
