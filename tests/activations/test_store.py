@@ -33,7 +33,9 @@ def kept(path: Path, maps: strategies.Floats, bound: strategies.Floats, size: in
         store.append(maps[start : start + size], bound)
     assert store.offsets[-1] == path.stat().st_size
     read = [store.read(start // size, len(maps[start : start + size])) for start in reversed(starts)]
-    return np.concatenate(read[::-1])
+    joined = np.concatenate(read[::-1])
+    assert np.array_equal(store.read(0, *map(len, reversed(read))), joined)
+    return joined
 
 
 def lower(limits: strategies.Floats, slack: float) -> strategies.Floats:

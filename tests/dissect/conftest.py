@@ -6,6 +6,7 @@ import pytest
 
 import strategies
 from netdissect.activations import topk
+from netdissect.dissect import passes
 from networks import COVERAGE, SIDE, images
 
 
@@ -19,5 +20,9 @@ def broden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tight(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the largest values next to no room to spare: bounds rise, and stores become sparse, on tiny data too."""
+    """Give the largest values next to no room to spare: bounds rise, and stores become sparse, on tiny data too.
+
+    Stored batches are counted one by one, so that an interruption may fall between any two.
+    """
     monkeypatch.setattr(topk, "buffer_capacity", lambda keep, total: min(total, keep + 3))
+    monkeypatch.setattr(passes, "COUNTED_IMAGES", 0)

@@ -22,7 +22,7 @@ import strategies
 from netdissect.activations.topk_memmap import MemmapTopK
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, Execution, StatisticsConfig
-from netdissect.dissect import cost_plan, dissect
+from netdissect.dissect import cost_plan, dissect, passes
 from netdissect.dissect.work_dir import work_dir
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ResultError
@@ -103,6 +103,24 @@ def test_a_run_interrupted_at_any_batch_resumes_to_the_same_bits(
     if saved == "every batch":
         of_passes = [stage for stage, _ in reports if stage != "permutations"]
         assert len(of_passes) == CALLS - call, "what was done must not be done again"
+
+
+@pytest.mark.parametrize(("store", "together"), [("sparse", 2), ("dense", 2), ("none", 1)])
+@pytest.mark.parametrize("call", [4, 5])
+def test_stored_batches_that_are_counted_together_give_the_same_bits(
+    broden: Path, tmp_path: Path, unbroken: Result, monkeypatch: pytest.MonkeyPatch, call: int, store: str, together: int
+) -> None:
+    saving(monkeypatch, SAVED["every batch"])
+    monkeypatch.setattr(passes, "COUNTED_IMAGES", 6)  # two of the three batches
+    execution, reports = Execution(activation_cache=store), list[int]()
+    interrupt(broden, tmp_path / "run", call, execution)
+    found = dissect(
+        build(), broden, config=SETTINGS, out=tmp_path / "run", execution=execution,
+        progress=lambda stage, done, _: reports.append(done) if stage == "counting" else None,
+    )  # fmt: skip
+    run_asserts.assert_same_run(found, unbroken)
+    done = [3, 6, 7] if together == 1 else [6, 7]
+    assert reports == done[call - 3 :]
 
 
 @pytest.mark.parametrize("engine", ["compiled", "tensor"])

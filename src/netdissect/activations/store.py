@@ -82,12 +82,26 @@ class ActivationStore(AppendOnlyFile):
             parts = _pack(maps, (largest_values(maps) if maxima is None else maxima) > bound, bound)
         self.write([part.data for part in parts])
 
-    def read(self, batch: int, images: int) -> Floats:
-        """Return one batch of `images` maps, float32 (images, U, h, w); cells not kept hold the lowest float."""
-        content, shape = self.record(batch), (images, *self._shape)
-        if self.dense:
-            return np.frombuffer(bytearray(content), np.float32).reshape(shape)
-        return _unpack(content, shape)
+    def read(self, batch: int, *images: int) -> Floats:
+        """Return batches from `batch` on, joined: float32 (n, U, h, w); cells not kept hold the lowest float.
+
+        Parameters
+        ----------
+        batch
+            Index of the first batch.
+        images
+            Number of images of each batch.
+        """
+        maps, start = np.empty((sum(images), *self._shape), np.float32), 0
+        for index, count in enumerate(images, batch):
+            part = maps[start : start + count]
+            content = self.record(index)
+            if self.dense:
+                part.reshape(-1)[:] = np.frombuffer(content, np.float32)
+            else:
+                _unpack(content, part)
+            start += count
+        return maps
 
 
 def _pack(maps: Floats, active: npt.NDArray[np.bool_], bound: Floats) -> list[npt.NDArray[Any]]:
@@ -98,16 +112,14 @@ def _pack(maps: Floats, active: npt.NDArray[np.bool_], bound: Floats) -> list[np
     return [np.packbits(active), np.packbits(needed), values[:kept]]
 
 
-def _unpack(content: bytes, shape: tuple[int, ...]) -> Floats:
+def _unpack(content: bytes, maps: Floats) -> None:
     raw = np.frombuffer(content, np.uint8)
-    images, units, height, width = shape
+    images, units, height, width = maps.shape
     active_end = (images * units + 7) // 8
     active = np.unpackbits(raw[:active_end], count=images * units).view(np.bool_)
     needed_end = active_end + (int(active.sum()) * height * width + 7) // 8
     values = np.frombuffer(content, np.float32, offset=needed_end)
-    maps = np.empty(shape, np.float32)
     _scatter(active, raw[active_end:needed_end], values, maps.reshape(images * units, height * width))
-    return maps
 
 
 @compiled_in_place

@@ -102,14 +102,14 @@ class LayerPlan:
     @property
     def top_image_bytes(self) -> int:
         """Bytes of the maps of the top images."""
-        return self._map_bytes(self.config.top_images)
+        return self.map_bytes(self.config.top_images)
 
     @property
     def range_bytes(self) -> int:
         """Bytes of the maps of the images over the range of each unit."""
-        return self._map_bytes(RANGE_IMAGES)
+        return self.map_bytes(RANGE_IMAGES)
 
-    def _map_bytes(self, images: int) -> int:
+    def map_bytes(self, images: int) -> int:
         """Return the bytes of the maps of so many images of each unit."""
         cells = cells_of(self.layer)
         values = self.layer.units * images * cells.height * cells.width

@@ -51,15 +51,25 @@ class Activations(NamedTuple):
 
 
 class StoredMaps(Mapping[str, Tensor | SparseMaps]):
-    """Maps of one batch by layer, read from its store on access, in the thread that accesses them."""
+    """Maps of some batches by layer, read from its store on access, in the thread that accesses them.
 
-    def __init__(self, stores: Mapping[str, ActivationStore | SparseStore], batch: int, images: int) -> None:
+    Parameters
+    ----------
+    stores
+        Of each layer.
+    batch
+        Index of the first batch.
+    images
+        Number of images of each batch; one number for sparse layers.
+    """
+
+    def __init__(self, stores: Mapping[str, ActivationStore | SparseStore], batch: int, images: Sequence[int]) -> None:
         self._stores = stores
         self._batch = batch
         self._images = images
 
     def __getitem__(self, layer: str) -> Tensor | SparseMaps:
-        maps = self._stores[layer].read(self._batch, self._images)
+        maps = self._stores[layer].read(self._batch, *self._images)
         return maps if isinstance(maps, SparseMaps) else torch.from_numpy(maps)
 
     def __iter__(self) -> Iterator[str]:
@@ -178,12 +188,17 @@ def backend_settings(config: "DissectConfig", execution: "Execution") -> Backend
 
 
 def stored(
-    source: DissectionInputs, stores: Mapping[str, ActivationStore | SparseStore], starts: range, done: int = 0
+    source: DissectionInputs,
+    stores: Mapping[str, ActivationStore | SparseStore],
+    starts: range,
+    done: int = 0,
+    at_once: int = 1,
 ) -> Iterator[Activations]:
-    """Read the stored activations of the batches at `starts`, from the `done`-th batch on."""
-    for number, start in enumerate(starts[done:], done):
-        rows = np.arange(start, min(start + starts.step, len(source.data)))
-        yield Activations(rows, StoredMaps(stores, number, len(rows)))
+    """Read the stored activations of the batches at `starts`, from the `done`-th batch on, `at_once` joined."""
+    for number in range(done, len(starts), at_once):
+        sizes = [min(starts.step, len(source.data) - start) for start in starts[number : number + at_once]]
+        first = starts[number]
+        yield Activations(np.arange(first, first + sum(sizes)), StoredMaps(stores, number, sizes))
 
 
 class FiniteCheck:
