@@ -48,7 +48,7 @@ class _Run(NamedTuple):
     ----------
     module
         The activation or padding.
-    index
+    run
         Number of its earlier runs.
     begin, end
         Number of the last operation before it, and of its own last one.
@@ -61,7 +61,7 @@ class _Run(NamedTuple):
     """
 
     module: nn.Module
-    index: int
+    run: int
     begin: int
     end: int
     given: int
@@ -71,10 +71,10 @@ class _Run(NamedTuple):
 
 
 class PaddedActivation(NamedTuple):
-    """A run of an activation, the `index`-th of a pass, whose output only a zero padding reads, next."""
+    """A run of an activation whose output only a zero padding reads, next; `run`: how many runs of it are before."""
 
     activation: nn.Module
-    index: int
+    run: int
 
 
 class WatchedPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -137,11 +137,11 @@ class WatchedPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _ran(self, module: nn.Module, inputs: Sequence[Any], output: object) -> None:
         if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
             return
-        index, address = sum(run.module is module for run in self._runs), _address(output)
+        runs, address = sum(run.module is module for run in self._runs), _address(output)
         storage = StorageWeakRef(output.untyped_storage())  # type: ignore[no-untyped-call]
         memory = self._memories.get(address)
         given = _address(inputs[0])
-        self._runs.append(_Run(module, index, self._begins[module], self._operations, given, memory, address, storage))
+        self._runs.append(_Run(module, runs, self._begins[module], self._operations, given, memory, address, storage))
 
     def _call(self, inputs: Sequence[Any], output: object) -> _Call | None:
         """Describe the run of a module; None: it could not work in place."""
@@ -168,7 +168,7 @@ class WatchedPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def padded_activations(self) -> dict[nn.Module, PaddedActivation]:
         """Return the activation whose output a zero padding alone reads, by padding, once the pass has ended."""
         return {
-            padding.module: PaddedActivation(run.module, run.index)
+            padding.module: PaddedActivation(run.module, run.run)
             for run, padding in pairwise(self._runs)
             if _is(run.module, CLAMPS)
             and _is(padding.module, (nn.ZeroPad2d,))

@@ -47,12 +47,12 @@ def shortened(shortcuts: Shortcuts) -> Iterator[None]:
     changed = {module: partial(_forward, module) for module in shortcuts.modules}
     changed |= {padding: partial(_padded, padding, run.activation) for padding, run in shortcuts.padded.items()}
     left_out = {activation: set[int]() for activation, _ in shortcuts.padded.values()}
-    for activation, index in shortcuts.padded.values():
-        left_out[activation].add(index)
+    for activation, run in shortcuts.padded.values():
+        left_out[activation].add(run)
     runs = Counter[nn.Module]()
-    for activation, indices in left_out.items():
+    for activation, of_paddings in left_out.items():
         compute = changed.get(activation, partial(type(activation).forward, activation))
-        changed[activation] = partial(_left_out, activation, compute, indices, runs)
+        changed[activation] = partial(_left_out, activation, compute, of_paddings, runs)
     for module, forward in changed.items():
         vars(module)["forward"] = forward
     try:
@@ -65,14 +65,14 @@ def shortened(shortcuts: Shortcuts) -> Iterator[None]:
 def _left_out(
     activation: nn.Module,
     compute: Callable[[Tensor], Tensor],
-    indices: Set[int],
+    of_paddings: Set[int],
     runs: Counter[nn.Module],
     maps: Tensor,
 ) -> Tensor:
     """Compute an activation, but for the runs of a pass that a padding computes."""
     run = runs[activation]
     runs[activation] += 1
-    return maps if run in indices else compute(maps)
+    return maps if run in of_paddings else compute(maps)
 
 
 def _forward(module: Any, values: Tensor) -> Tensor:
@@ -103,9 +103,9 @@ def _is_channels_last(maps: Tensor) -> bool:
     return maps.ndim == 4 and not maps.is_contiguous() and maps.is_contiguous(memory_format=torch.channels_last)
 
 
-def _padded(module: nn.ZeroPad2d, activation: nn.Module | None, maps: Tensor) -> Tensor:
+def _padded(module: Any, activation: nn.Module | None, maps: Tensor) -> Tensor:
     if min(module.padding) < 0 or not _is_channels_last(maps):
-        return type(module).forward(module, maps if activation is None else type(activation).forward(activation, maps))
+        return _in_turn(module, activation, maps)
     left, right, top, bottom = module.padding
     height, width = maps.shape[2:]
     size = (*maps.shape[:2], top + height + bottom, left + width + right)
@@ -119,6 +119,13 @@ def _padded(module: nn.ZeroPad2d, activation: nn.Module | None, maps: Tensor) ->
         inner.copy_(maps)
     else:
         _clamp(activation, maps, inner)
+    return padded
+
+
+def _in_turn(module: Any, activation: Any, maps: Tensor) -> Tensor:
+    """Run both as PyTorch does."""
+    activated = maps if activation is None else type(activation).forward(activation, maps)
+    padded: Tensor = type(module).forward(module, activated)
     return padded
 
 
