@@ -126,12 +126,12 @@ def _twice_read(before, after):
     return after + before.mean()
 
 
-def shortcuts_of(block: nn.Module) -> tuple[list[torch.Tensor], Shortcuts]:
+def shortcuts_of(block: nn.Module, layer: str = "1") -> tuple[list[torch.Tensor], Shortcuts]:
     """Record some passes, and return the outputs and what the last ones do without."""
     network = Network("net", nn.Sequential(block, nn.Identity()), Preprocessing(Size(10, 10), (0.5,) * 3, (0.5,) * 3))
     images = IMAGES.contiguous(memory_format=torch.channels_last)
-    with network.prepared(), ActivationRecorder(network, resolve_layers(network, ["1"])) as record:
-        outputs = [record(images)["1"] for _ in range(PASSES)]
+    with network.prepared(), ActivationRecorder(network, resolve_layers(network, [layer])) as record:
+        outputs = [record(images)[layer] for _ in range(PASSES)]
         shortcuts = record._backend._shortened
     return outputs, shortcuts
 
@@ -159,3 +159,9 @@ def test_a_padding_computes_no_activation_that_something_else_reads_too():
         outputs, shortcuts = shortcuts_of(block)
         assert not shortcuts.padded
         assert all(torch.equal(maps, outputs[0]) for maps in outputs)
+
+
+def test_a_padding_computes_no_activation_that_is_recorded():
+    outputs, shortcuts = shortcuts_of(_Padded(nn.ReLU6()), "0.act")
+    assert not shortcuts.padded
+    assert all(torch.equal(maps, outputs[0]) for maps in outputs)
