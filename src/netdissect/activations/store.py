@@ -89,7 +89,7 @@ class ActivationStore(AppendOnlyFile):
         ----------
         batch
             Index of the first batch.
-        images
+        *images
             Number of images of each batch.
         """
         maps, start = np.empty((sum(images), *self._shape), np.float32), 0
