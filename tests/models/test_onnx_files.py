@@ -11,6 +11,7 @@ from torch import nn
 from netdissect.concepts import Size
 from netdissect.config import Assumed
 from netdissect.errors import NetworkError
+from netdissect.experiments.concept_vectors.class_gradients import check_classifier, score_gradients
 from netdissect.models import (
     ActivationRecorder,
     Network,
@@ -18,6 +19,7 @@ from netdissect.models import (
     find_structure,
     list_layers,
     load_network,
+    resolve_layers,
     survey_layers,
 )
 from netdissect.models.backends import BackendSettings
@@ -221,6 +223,34 @@ def test_an_operation_without_translation_runs_in_onnxruntime_and_what_follows_i
         maps = network.module._modules["maps"](IMAGES)
         shrunk = torch.where(maps < -0.1, maps, torch.where(maps > 0.1, maps, 0.0))
         torch.testing.assert_close(network.forward(IMAGES), shrunk.relu() * maps)
+
+
+def test_a_gradient_is_refused_before_an_operation_without_translation_and_exact_after_it(tmp_path):
+    weights = {"head": np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)}
+    nodes = [
+        conv(weights), helper.make_node("Shrink", ["maps"], ["shrunk"], lambd=0.1),
+        helper.make_node("Add", ["shrunk", "maps"], ["sum"]),  # beside the operation, a part of the gradient is left
+        helper.make_node("GlobalAveragePool", ["sum"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]), helper.make_node("MatMul", ["flat", "head"], ["out"]),
+    ]  # fmt: skip
+    network = load(graph_file(tmp_path, nodes, weights, shape=("batch", 3, 32, 32)))
+    first, second = (resolve_layers(network, [name], Assumed(layout="NCHW")) for name in ("maps", "sum"))
+    with pytest.raises(NetworkError, match=r"'Shrink' that gives 'shrunk' runs in ONNX Runtime.*Expected layers after"):
+        check_classifier(network, first)
+    assert check_classifier(network, second) == 5
+    np.testing.assert_allclose(
+        score_gradients(network, second, IMAGES, 1), np.tile(weights["head"][:, 1], (BATCH, 1)), 1e-5
+    )
+
+
+def test_gradients_of_a_graph_are_those_of_the_module_that_was_exported(exported):
+    path, network = exported(vit)
+    names = ("/encoder/layers/encoder_layer_0/Add_1_output_0", "encoder.layers.encoder_layer_0")
+    found, expected = (
+        score_gradients(each, resolve_layers(each, [name]), IMAGES, 3)
+        for each, name in zip((load(path), network), names, strict=True)
+    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_a_translation_that_gives_other_numbers_than_onnxruntime_is_not_used(tmp_path, monkeypatch):

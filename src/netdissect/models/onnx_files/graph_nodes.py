@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from netdissect.errors import NetworkError
 from netdissect.models.onnx_files.graph_tensors import STANDARD_DOMAINS
 from netdissect.models.onnx_files.run_node import NodeRunner, run_traceably
 from netdissect.models.onnx_files.translation import Output, translate
@@ -86,7 +87,17 @@ class OnnxNode(nn.Module):
                 return output
         if not any(value is not None for value in inputs):
             return _one_or_all(self.runner(inputs))
+        self._refuse_gradient(inputs)
         return _one_or_all(run_traceably(self.runner, self.op_type, inputs))
+
+    def _refuse_gradient(self, inputs: Sequence[Tensor | None]) -> None:
+        """Refuse to lose a gradient: beside a residual connection only a part of it would be missing."""
+        if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs):
+            raise NetworkError(
+                f"The operation {self.op_type!r} that gives {self.outputs[0]!r} runs in ONNX Runtime, which has no "
+                "gradients. Expected layers after it, or the network from which the file was exported, such as "
+                "python:, timm: or transformers:."
+            )
 
     def _form(self, inputs: Sequence[Tensor | None]) -> Form:
         """Return all on which it depends whether a translation is right."""
