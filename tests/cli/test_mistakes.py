@@ -43,6 +43,21 @@ USAGE: dict[str, Row] = {
     "an export without a file": ("export run", ("--out is missing. See netdissect export --help",)),
     "inspect without a data set": ("concepts inspect", ("DIR is missing. See netdissect concepts inspect --help",)),
     "a check without a requirement": ("check run", ("--require is missing",)),
+    "two layers where one is trained on": (
+        f"train-sae {TINY} --layer conv1 --layer conv2 --train-images data --out new.safetensors",
+        ("--layer was given 2 times, and netdissect train-sae takes one value of it.", "once for each value"),
+    ),
+    "two layers where one is exported": (
+        "export run --layer conv2 --layer conv1 --out new.csv",
+        ("--layer was given 2 times, and netdissect export takes one",),
+    ),
+    "two layers where one is checked": (
+        "check run --require concept:square --layer conv1 --layer conv2", ("--layer was given 2 times",),
+    ),
+    "two layers where one is drawn": (
+        "figure overlap run --layer conv1 --layer conv2 --out f.pdf", ("netdissect figure overlap takes one",),
+    ),
+    "three folders for one run": (f"{RUN} --out other --out third", ("--out was given 3 times",)),
 }  # fmt: skip
 
 NETWORKS: dict[str, Row] = {

@@ -34,7 +34,7 @@ from netdissect.cli.evaluate.label import label
 from netdissect.cli.generators import intervene
 from netdissect.cli.process_tuning import tune_malloc, tune_openmp
 from netdissect.cli.segment import commands as segment
-from netdissect.cli.usage_errors import usage_error
+from netdissect.cli.usage_errors import OneValueCommand, commands_of, usage_error
 from netdissect.errors import NetdissectError
 from netdissect.process.interruption import spare_locks
 
@@ -83,6 +83,8 @@ app.add_typer(figure.app, name="figure", help="Draw figures for a paper: PDF, SV
 app.command("diff")(checks.diff)
 app.command("check")(checks.check)
 app.command("verify")(checks.verify)
+for command in commands_of(app):
+    command.cls = OneValueCommand
 
 
 def _print_version(requested: bool) -> None:

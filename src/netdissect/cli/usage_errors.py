@@ -1,12 +1,46 @@
 """What cannot be parsed, as one paragraph like all errors: what was seen, what was expected and what to do."""
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import typer
 from pydantic import ValidationError
+from typer.core import TyperCommand, TyperOption
+from typer.models import CommandInfo
 
 from netdissect.close_matches import did_you_mean
+from netdissect.counted import counted
 from netdissect.errors import ConfigError
+
+
+class OneValueCommand(TyperCommand):
+    """A command whose options are typed once, unless they repeat: Typer would take the last value and drop others."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what was typed.
+
+        Raises
+        ------
+        ConfigError
+            If an option that takes one value was typed more often.
+        """
+        _, _, typed = self.make_parser(ctx).parse_args(list(args))  # what is parsed is taken out of the list
+        for option, times in Counter(typed).items():
+            if times > 1 and isinstance(option, TyperOption) and not (option.multiple or option.is_flag):
+                raise ConfigError(
+                    f"{max(option.opts, key=len)} was given {counted(times, 'times')}, and {ctx.command_path} takes one "
+                    "value of it. Expected one: run the command once for each value, or remove all but one."
+                )
+        return super().parse_args(ctx, args)
+
+
+def commands_of(app: typer.Typer) -> Iterator[CommandInfo]:
+    """Yield the commands of a program and of its groups."""
+    yield from app.registered_commands
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            yield from commands_of(group.typer_instance)
 
 
 def usage_error(error: typer.TyperException) -> ConfigError:

@@ -205,7 +205,8 @@ class _Job:
         found = measure(dictionary, cells, held_out, progress)
         report = SaeReport(
             network=self.network.name, layer=self.layer.name, units=dictionary.inputs, latents=dictionary.units,
-            images=len(self.plan.images.paths), cells=len(cells), heldout_cells=int(held_out.sum()), steps=self.steps,
+            images=len(self.plan.images.paths), heldout_images=int(held_out.sum()) // self.plan.an_image,
+            cells=len(cells), heldout_cells=int(held_out.sum()), steps=self.steps,
             nmse=found.nmse, r2=1 - found.nmse, l0=found.l0, dead=found.dead, dead_share=found.dead / dictionary.units,
         )  # fmt: skip
         content = dictionary_bytes(dictionary, self.facts(report))

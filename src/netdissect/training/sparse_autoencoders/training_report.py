@@ -22,6 +22,7 @@ class SaeReport(BaseModel):
     units: int = Field(description="Its units.")
     latents: int = Field(description="Latents of the dictionary.")
     images: int = Field(description="Images, held-out ones included.")
+    heldout_images: int = Field(description="Images that were not trained on.")
     cells: int = Field(description="Cells of these images, held-out ones included.")
     heldout_cells: int = Field(description="Cells of the held-out images.")
     steps: int = Field(description="Training steps.")
