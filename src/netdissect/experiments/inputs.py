@@ -131,7 +131,11 @@ class ClassifierInputs(NetworkInputs):
     """One classifier, and the names of its outputs."""
 
     classes: Annotated[tuple[str, ...] | Path | None, Option(metavar="PATH")] = Field(
-        None, description="Names of the outputs, one a line. Known: ImageNet's, the scenes of the synthetic data set."
+        None,
+        description=(
+            "Names of the outputs, one a line. Known: ImageNet's, those in a model of transformers, the scenes of the "
+            "synthetic data set."
+        ),
     )
 
     def load(self) -> Network:

@@ -18,7 +18,8 @@ def class_names(network: Network, file: str | Path | None = None) -> tuple[str, 
     Parameters
     ----------
     network
-        Known are scene networks of the synthetic data set, and networks of 1,000 outputs: the classes of ImageNet.
+        Known are models of transformers that name their outputs (`id2label`), scene networks of the synthetic data
+        set, and networks of 1,000 outputs: the classes of ImageNet.
     file
         UTF-8 text, a name on each line; None: those of a known network.
 
@@ -41,6 +42,9 @@ def class_names(network: Network, file: str | Path | None = None) -> tuple[str, 
                 "the network on each line, in order."
             ) from error
         return tuple(line.strip() for line in lines if line.strip())
+    own = getattr(getattr(network.module, "config", None), "id2label", None)
+    if own and any(name != f"LABEL_{index}" for index, name in own.items()):  # as transformers numbers them
+        return tuple(own[index] for index in sorted(own))
     linear = [module for module in network.module.modules() if isinstance(module, nn.Linear)]
     outputs = linear[-1].out_features if linear else 0
     if isinstance(getattr(network.module, "scene", None), nn.Linear) and outputs == len(SCENE_NAMES):
