@@ -28,9 +28,10 @@ class OneValueCommand(TyperCommand):
         _, _, typed = self.make_parser(ctx).parse_args(list(args))  # what is parsed is taken out of the list
         for option, times in Counter(typed).items():
             if times > 1 and isinstance(option, TyperOption) and not (option.multiple or option.is_flag):
+                name = max(option.opts, key=len)
                 raise ConfigError(
-                    f"{max(option.opts, key=len)} was given {counted(times, 'times')}, and {ctx.command_path} takes one "
-                    "value of it. Expected one: run the command once for each value, or remove all but one."
+                    f"{name} was given {counted(times, 'times')}, and {ctx.command_path} takes one value of it. "
+                    "Expected one: run the command once for each value, or remove all but one."
                 )
         return super().parse_args(ctx, args)
 

@@ -51,12 +51,14 @@ def train_sae(
 
 def _lines(trained: "TrainedSae", spec: str) -> list[str]:
     report = trained.report
+    cells, images = report.cells - report.heldout_cells, report.images - report.heldout_images
+    heldout = f"{counted(report.heldout_cells, 'cells')} of {counted(report.heldout_images, 'held-out images')}"
     return [
         f"{counted(report.latents, 'latents')} of {report.layer} ({counted(report.units, 'units')}) of "
-        f"{report.network}, trained on {counted(report.cells - report.heldout_cells, 'cells')} of "
-        f"{counted(report.images - report.heldout_images, 'images')} in {counted(report.steps, 'steps')}",
-        f"On {counted(report.heldout_cells, 'cells')} of {counted(report.heldout_images, 'held-out images')}: NMSE {report.nmse:.4f}, R2 {report.r2:.4f}, L0 "
-        f"{report.l0:.1f}. Active on no cell: {counted(report.dead, 'latents')} ({report.dead_share:.1%}).",
+        f"{report.network}, trained on {counted(cells, 'cells')} of {counted(images, 'images')} in "
+        f"{counted(report.steps, 'steps')}",
+        f"On {heldout}: NMSE {report.nmse:.4f}, R2 {report.r2:.4f}, L0 {report.l0:.1f}. Active on no cell: "
+        f"{counted(report.dead, 'latents')} ({report.dead_share:.1%}).",
         f"Wrote {trained.path}. Dissect it: netdissect run {spec} --layer {report.layer} --basis sae:{trained.path} "
         "--concepts DATA --out RUN",
     ]
