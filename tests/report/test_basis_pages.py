@@ -1,5 +1,6 @@
 """An evaluation of bases is shown on the pages of its run: the table of a layer, and the scores of each unit."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -91,7 +92,36 @@ def test_the_explorer_shows_the_same(evaluated: Result) -> None:
         assert unit["summary"]["basis_scores"]["average_precision"] == 0.75
 
 
+def test_cards_are_sorted_by_scores_of_their_units(pages: Path) -> None:
+    page = (pages / "r0/l0/index.html").read_text()
+    options = re.findall(r'<option value="(\w+)" data-name="(\w+)">by ([\w ]+)</option>', page)
+    assert options == [
+        ("average_precision", "AP", "average precision"), ("monosemanticity", "MS", "monosemanticity"),
+        ("clarity", "clarity", "clarity"),
+    ]  # fmt: skip
+    cards = {int(unit): html.unescape(card) for unit, card in re.findall(r'data-unit="(\d+)"(.*?)>', page)}
+    found = re.search(r'data-scores="(\{.*?\})"', cards[2])
+    assert found is not None
+    assert json.loads(found[1]) == {"average_precision": 0.75, "monosemanticity": 0.625, "clarity": 0.375}
+
+
+def test_the_explorer_sorts_units_by_their_scores(evaluated: Result) -> None:
+    from netdissect.explorer.asgi import create_app
+
+    with TestClient(create_app(evaluated)) as browser:
+        run = browser.get("/api/runs").json()[0]["id"]
+
+        def units(sort: str) -> list[int]:
+            found = browser.get(f"/api/runs/{run}/layers/0/units", params={"sort": sort, "images": 0}).json()
+            return [unit["unit"] for unit in found["units"]]
+
+        by_iou = units("iou")
+        assert units("average_precision") == [2, 1, *(unit for unit in by_iou if unit not in (1, 2))]
+        assert units("clarity") == sorted(by_iou, key=lambda unit: unit > 5)
+
+
 def test_a_run_without_an_evaluation_has_no_scores(result: Result, tmp_path: Path) -> None:
     report(result, tmp_path, unit_pages=7)
     assert 'id="bases"' not in (tmp_path / "r0/l0/index.html").read_text()
+    assert "data-name" not in (tmp_path / "r0/l0/index.html").read_text()
     assert 'id="basis"' not in (tmp_path / "r0/l0/u2.html").read_text()

@@ -35,7 +35,7 @@ from netdissect.report.drawing.inline_svg import firing_map_svg, histogram_svg, 
 from netdissect.report.formulas.formula_views import formula_view
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
 from netdissect.report.terms import TERMS
-from netdissect.report.views.basis_views import score_parts
+from netdissect.report.views.basis_views import SCORES, score_parts, sorting_scores
 from netdissect.report.views.intervention_views import InterventionView
 from netdissect.report.views.masked_images import MaskedImage
 from netdissect.report.views.matched_units import MatchingView, RunMatching
@@ -279,7 +279,8 @@ def environment(live: Path | None = None) -> Environment:
         "at_most": lambda value: min(round(float(value), 1), 100.0), "basis_note": basis_note, "iou_text": iou_text,
         "p_text": p_text,
         "limits": limits, "limit_in_words": limit_in_words, "interval_text": interval_text, "null_text": null_text,
-        "score_parts": score_parts, "generator": GENERATOR, "percent": percent, "terms": TERMS,
+        "score_parts": score_parts, "sorting_scores": sorting_scores, "SCORES": SCORES,
+        "generator": GENERATOR, "percent": percent, "terms": TERMS,
         "version": version("netdissect"),
     }  # fmt: skip
     return templates

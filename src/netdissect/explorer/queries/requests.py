@@ -38,9 +38,12 @@ class UnitsQuery(RequestModel):
     q: str = Field("", max_length=100, description="Part of a label or word in any case, or a unit index.")
     category: list[str] = Field([], max_length=20, description="Only labels of these categories.")
     state: State | None = Field(None, description="Only units in this state; default: all.")
-    sort: Literal["iou", "unit", "label", "similarity"] = Field(
+    sort: Literal["iou", "unit", "label", "similarity", "average_precision", "monosemanticity", "clarity"] = Field(
         "iou",
-        description="similarity: to the words of `q`, which then filter nothing, by the embeddings of the explorer.",
+        description=(
+            "similarity: to the words of `q`, which then filter nothing, by the embeddings of the explorer. The last "
+            "three: scores of units in the newest `netdissect evaluate-bases` of the run; without it, by IoU."
+        ),
     )
     offset: int = Field(0, ge=0, le=LARGEST)
     limit: int = Field(24, ge=1, le=200)

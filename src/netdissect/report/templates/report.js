@@ -109,7 +109,11 @@
   const live = Boolean(grid) && document.body.classList.contains("explorer");
   const defaults = { q: "", sort: "iou", show: "all", category: "", quantile: "", min_iou: "" };
   const byIou = (a, b) => b.iou - a.iou || a.unit - b.unit;
+  const form = browse?.querySelector(".controls");
+  const measures = [...(form?.querySelectorAll("option[data-name]") ?? [])].map((option) => [option.value, option.dataset.name]);
+  const byScore = (key) => (a, b) => (b.scores[key] ?? -1e9) - (a.scores[key] ?? -1e9) || byIou(a, b);
   const orders = {
+    ...Object.fromEntries(measures.map(([key]) => [key, byScore(key)])),
     iou: byIou,
     unit: (a, b) => a.unit - b.unit,
     label: (a, b) => (a.label === "") - (b.label === "") || a.label.localeCompare(b.label) || byIou(a, b),
@@ -121,11 +125,11 @@
     iou: Number(node.dataset.iou),
     label: node.dataset.label,
     text: node.dataset.label.toLowerCase(),
+    scores: JSON.parse(node.dataset.scores ?? "{}"),
     category: node.dataset.category,
     state: ["detector", "below", "dead"].find((state) => node.classList.contains(state)),
   }));
   let entries = read();
-  const form = browse?.querySelector(".controls");
   const more = browse?.querySelector(".more button");
   let sorted = "iou";
   let shown = PAGE;
@@ -192,7 +196,7 @@
       line.role = "row";
       line.setAttribute("aria-rowindex", first + at + 1);
       for (const [name, value] of [["number", row.unit], ["label", row.label || "no concept"], ["category", row.category],
-        ["iou", row.iouText], ["state", row.state === "below" ? "not a detector" : row.state], ...row.scores]) {
+        ["iou", row.iouText], ["state", row.state === "below" ? "not a detector" : row.state], ...row.scoreTexts]) {
         const cell = document.createElement(row.page && name === "number" ? "a" : "span");
         if (cell.matches("a")) cell.href = `u${row.unit}.html`;
         cell.textContent = value;
@@ -212,7 +216,8 @@
       const label = all.labels[all.label[at]] ?? "";
       return { unit, label, text: label.toLowerCase(), category: all.categories[all.label[at]] ?? "", state: all.state[at],
         page: all.page[at], iou: -at, iouText: all.iou[at],
-        scores: Object.entries(all.scores).map(([name, texts]) => ["score", texts[at] && `${name} ${texts[at]}`]) };
+        scores: Object.fromEntries(measures.filter(([, name]) => all.scores[name]?.[at]).map(([key, name]) => [key, Number(all.scores[name][at])])),
+        scoreTexts: Object.entries(all.scores).map(([name, texts]) => ["score", texts[at] && `${name} ${texts[at]}`]) };
     });
     const state = readState();
     chooseRows(state, new Set(chosen(state)));

@@ -15,6 +15,26 @@ from netdissect.report.evaluation_tables import basis_value
 from netdissect.report.layer_tables import LayerTables
 
 
+class UnitScore(NamedTuple):
+    """A score of units by which a page sorts them: a short name, a title, and what it is."""
+
+    name: str
+    title: str
+    meaning: str
+
+
+SCORES = {
+    "average_precision": UnitScore(
+        "AP", "average precision", "Average precision of {concept} on held-out cells: it is the best unit for it"
+    ),
+    "monosemanticity": UnitScore(
+        "MS", "monosemanticity", "Monosemanticity: whether images look more alike where the unit is more active"
+    ),
+    "clarity": UnitScore("clarity", "clarity", "Clarity: whether the 25 images of the highest values look alike"),
+}
+"""Scores of a unit that its card and row show, by their columns in the evaluation of bases."""
+
+
 class ScorePart(NamedTuple):
     """One score of a unit: a short name, its value as text, and what it is."""
 
@@ -96,11 +116,17 @@ def score_parts(scores: Mapping[str, Any]) -> tuple[ScorePart, ...]:
     '0.51'
     """
     concept = scores.get("concept", "")
-    meanings = {
-        "average_precision": ("AP", f"Average precision of {concept} on held-out cells: it is the best unit for it"),
-        "monosemanticity": ("MS", "Monosemanticity: whether images look more alike where the unit is more active"),
-        "clarity": ("clarity", "Clarity: whether the 25 images of the highest values look alike"),
-    }
     return tuple(
-        ScorePart(name, f"{scores[key]:.2f}", meaning) for key, (name, meaning) in meanings.items() if key in scores
+        ScorePart(score.name, f"{scores[key]:.2f}", score.meaning.format(concept=concept))
+        for key, score in SCORES.items()
+        if key in scores
     )
+
+
+def sorting_scores(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Return the scores by which a page sorts units, of those that are known.
+
+    >>> sorting_scores({"concept": "sky", "average_precision": 0.514, "redundancy": 0.5})
+    {'average_precision': 0.514}
+    """
+    return {key: scores[key] for key in SCORES if key in scores}
