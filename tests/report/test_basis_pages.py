@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from playwright.sync_api import Browser
 from starlette.testclient import TestClient
 
 from netdissect.evaluation.dictionaries.bases_evaluation import BasesEvaluation, keep_bases, table_schemas
@@ -103,6 +104,17 @@ def test_cards_are_sorted_by_scores_of_their_units(pages: Path) -> None:
     found = re.search(r'data-scores="(\{.*?\})"', cards[2])
     assert found is not None
     assert json.loads(found[1]) == {"average_precision": 0.75, "monosemanticity": 0.625, "clarity": 0.375}
+
+
+def test_a_reader_sorts_cards_and_the_list_of_all_units_by_a_score(pages: Path, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto((pages / "r0/l0/index.html").as_uri())
+    page.select_option("select[name=sort]", "average_precision")
+    cards = page.eval_on_selector_all(".units .unit:not([hidden])", "nodes => nodes.map((node) => node.dataset.unit)")
+    rows = page.eval_on_selector_all(".all-units .number", "nodes => nodes.map((node) => node.textContent)")
+    assert (cards[:2], rows[:2]) == (["2", "1"], ["2", "1"])
+    assert "sort=average_precision" in page.url
+    page.close()
 
 
 def test_the_explorer_sorts_units_by_their_scores(evaluated: Result) -> None:
