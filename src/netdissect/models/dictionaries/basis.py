@@ -100,8 +100,8 @@ class LinearBasis:
         matrix, mean = self.matrix, self.mean
         if matrix.ndim != 2 or matrix.dtype != torch.float32 or not matrix.numel():
             raise ShapeError(
-                f"The matrix of a basis of {self.source!r} is {matrix.dtype} {tuple(matrix.shape)}. Expected float32 "
-                "(new units, units of the layer)."
+                f"The matrix of a basis of {self.source!r} is {matrix.dtype} {tuple(matrix.shape)}. Expected a "
+                "tensor of PyTorch, torch.float32 (new units, units of the layer)."
             )
         if mean is not None and (mean.shape != matrix.shape[1:] or mean.dtype != torch.float32):
             raise ShapeError(
