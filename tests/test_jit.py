@@ -124,6 +124,17 @@ def test_a_loop_in_place_counts_no_references_also_when_it_is_read_from_the_disk
         assert (sum(loop.stats.cache_hits.values()), sys.getrefcount(values)) == (hits, references[0])
 
 
+def test_a_piece_becomes_machine_code_within_its_callers_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    piece = jit.inlined(row_of)
+    monkeypatch.setitem(globals(), "PIECE", piece)
+    loop, values = jit.compiled_in_place(subtract_first_row), np.arange(4.0).reshape(2, 2)
+    loop(values)
+    assert values.tolist() == [[0, 0], [2, 2]]
+    made = [{code.library._compiled for code in function.overloads.values()} for function in (loop, piece)]
+    assert made == [{True}, {False}]
+
+
 def test_pieces_are_part_of_loops_that_count_references_or_of_loops_that_do_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -10,12 +10,20 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
-from numba.core import caching
+from numba.core import caching, codegen, compiler, compiler_machinery, typed_passes, untyped_passes
+from numba.core.registry import cpu_target
 
 _njit: Any = numba.njit
+_Library: Any = codegen.JITCodeLibrary
+_Lowering: Any = typed_passes.NativeLowering
+_Compiler: Any = compiler.CompilerBase
+_register_pass: Any = compiler_machinery.register_pass
+_PassManager: Any = compiler_machinery.PassManager
+_usual_passes: Any = compiler.DefaultPassBuilder.define_nopython_pipeline
+_make_function: Any = numba._dynfunc.make_function  # type: ignore[attr-defined]
 _FunctionCode: Any = caching.CompileResultCacheImpl
 _FunctionCache: Any = caching.FunctionCache
 # By position: some versions of Numba begin the names of these classes with an underscore.
@@ -40,7 +48,8 @@ def compiled_in_place(function: Callable[..., Any]) -> Any:
     the scoring kernel, and a quarter off the time that it takes itself. A function that is `inlined` into such loops
     is no part of others: those would count the references to an array that it returns.
     """
-    return _kept(_njit(nogil=True, no_cfunc_wrapper=True, _nrt=False)(function), function)
+    loop = _njit(nogil=True, no_cfunc_wrapper=True, _nrt=False, pipeline_class=_LoopCompiler)(function)
+    return _kept(loop, function)
 
 
 def _kept(loop: Any, function: Callable[..., Any]) -> Any:
@@ -53,9 +62,116 @@ def inlined(function: Callable[..., Any]) -> Any:
     """Make a piece of compiled loops a part of its callers: as calls, those of the scoring kernel took twice as long.
 
     What the compiler makes vector code of by itself is better `compiled`. Wrappers for callers in Python would
-    take a third of the time to compile.
+    take a third of the time to compile. A piece becomes machine code within its callers alone.
     """
-    return _njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    options = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return _njit(**options, pipeline_class=_PieceCompiler)(function)
+
+
+def is_missing(loop: Any, types: tuple[Any, ...]) -> bool:
+    """Tell whether the cache outlasts this process and has no code of a loop for these types of arguments."""
+    return hasattr(loop, "_cache") and loop._cache.lacks(types)
+
+
+def expect(loop: Any, types: tuple[Any, ...], wait: Callable[[], None]) -> None:
+    """Call `wait` once before the code of a loop for these types is searched for in the cache."""
+    loop._cache.awaited[types] = wait
+
+
+def prepare_compiler() -> None:
+    """Load what the first compilation, or the first code from the cache, needs."""
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
+
+
+class _LoopLibrary(_Library):  # type: ignore[misc]
+    """The code of a loop, optimized once.
+
+    By default Numba optimizes each function, then their module to prune counts of references, which such loops do not
+    have, then the module again. Half of the time that LLVM took went there.
+    """
+
+    OPTIMIZATION = 2
+    """As `clang -O2`: the loops of a run take as long as with 3, and 5 % less time to compile."""
+
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+
+    def _optimize_final_module(self) -> None:
+        passes, builder = self._codegen._module_pass_manager(opt=self.OPTIMIZATION)
+        passes.run(self._final_module, builder)
+
+
+class _PieceLibrary(_LoopLibrary):
+    """The code of a piece of loops, which is optimized, and made machine code, as a part of each loop alone."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+@_register_pass(mutates_CFG=True, analysis_only=False)
+class _LoopLowering(_Lowering):  # type: ignore[misc]
+    """Write the code of a loop."""
+
+    _name, library_class = "loop_lowering", _LoopLibrary
+
+    def run_pass(self, state: Any) -> bool:
+        """Lower a function."""
+        state.library = self.library_class(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return bool(super().run_pass(state))
+
+
+@_register_pass(mutates_CFG=True, analysis_only=False)
+class _PieceLowering(_LoopLowering):
+    """Write the code of a piece of loops, without machine code of its own."""
+
+    _name, library_class = "piece_lowering", _PieceLibrary
+
+    def run_pass(self, state: Any) -> bool:
+        """Lower a function."""
+        state.flags.no_compile = True
+        super().run_pass(state)
+        function, kept = state.cr.fndesc, (state.library,)
+        # Callers know a piece by this. Its address, 0, is never called: a piece has no wrapper for Python.
+        known_by = _make_function(function.lookup_module(), function.qualname, "", 0, state.cr.env, kept)
+        state.targetctx.insert_user_function(known_by, function, kept)
+        state["cr"] = state.cr._replace(cfunc=known_by)
+        return True
+
+
+class _LoopCompiler(_Compiler):  # type: ignore[misc]
+    """Compiles loops that make no array.
+
+    They have neither closures nor expressions of whole arrays: to look for these takes a tenth of the time.
+    """
+
+    REPLACED: ClassVar[dict[Any, Any]] = {
+        untyped_passes.InlineClosureLikes: None,
+        typed_passes.NopythonRewrites: None,
+        _Lowering: _LoopLowering,
+    }
+
+    def define_pipelines(self) -> list[Any]:
+        """Return the passes over a function."""
+        usual = _usual_passes(self.state)
+        manager = _PassManager(usual.pipeline_name)
+        for usual_pass, description in usual.passes:
+            chosen = self.REPLACED.get(usual_pass, usual_pass)
+            if chosen is not None:
+                manager.add_pass(chosen, description)
+        manager.finalize()
+        return [manager]
+
+
+class _PieceCompiler(_LoopCompiler):
+    """Compiles pieces of loops."""
+
+    REPLACED: ClassVar[dict[Any, Any]] = _LoopCompiler.REPLACED | {_Lowering: _PieceLowering}
 
 
 class _UserFolder(_UserWide):  # type: ignore[misc, valid-type]
@@ -130,6 +246,20 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
 
     _impl_class = _Code
 
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self.awaited: dict[Any, Callable[[], None]] = {}
+
+    def lacks(self, types: tuple[Any, ...]) -> bool:
+        """Tell whether a later process will find no code for these types of arguments, and could."""
+        if isinstance(self._impl.locator, _TemporaryFolder):
+            return False
+        try:
+            name = self._cache_file._load_index().get(self._index_key(types, cpu_target.target_context.codegen()))
+        except (AttributeError, ImportError, OSError):  # as in `load_overload`
+            return True
+        return name is None or not Path(self._cache_path, name).exists()
+
     def save_overload(self, *compiled_code: Any) -> None:
         """Keep machine code, if there is room for it."""
         with suppress(OSError):
@@ -137,6 +267,7 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
 
     def load_overload(self, *signature: Any) -> Any:
         """Return machine code, or None."""
+        self.awaited.pop(signature[0], bool)()
         try:
             return super().load_overload(*signature)
         except (AttributeError, ImportError):  # Numba reads the types before it sees that the source has changed

@@ -128,7 +128,7 @@ def _largest(cells: Floats, maxima: Floats) -> None:
     for row in range(len(cells)):
         largest = cells[row, 0]
         for value in cells[row]:
-            largest = max(largest, value)
+            largest = value if value > largest else largest
         maxima[row] = largest
 
 

@@ -270,7 +270,7 @@ def _keep_largest(
                 continue
             unit_values = values[image, unit]
             for first in range(0, cells, BLOCK_SIZE):
-                last = min(first + BLOCK_SIZE, cells)
+                last = first + BLOCK_SIZE if first + BLOCK_SIZE < cells else cells
                 above = np.int64(0)
                 for cell in range(first, last):
                     above += unit_values[cell] > lower_bound

@@ -266,7 +266,7 @@ def count_unit(
     in `scratch.met_sets`.
     """
     (height, width), threshold = cells.shape, thresholds[0]
-    num_met = int(np.int64(0))  # a literal 0 would compile twice what takes it
+    num_met: int = np.int64(0)  # type: ignore[assignment] # a literal 0 would compile twice what takes it
     above, start, columns = scratch.above, upsampler.rows.start, upsampler.columns.start
     scratch.num_runs[:] = 0
     for i in range(height):
@@ -278,7 +278,7 @@ def count_unit(
             corners |= above[i, j] | above[i + 1, j]
         if corners == 0 or start[i] == start[i + 1]:
             continue
-        j = int(np.int64(0))
+        j = np.int64(0)  # type: ignore[assignment]
         while j < width:
             end, upper, lower = _interpolate_run(cells, i, j, upsampler, scratch)
             if columns[j] < columns[end]:
@@ -309,10 +309,10 @@ def _interpolate_run(
         Largest cells of the two rows.
     """
     height, width = cells.shape
-    above, row, below = scratch.above, cells[i], cells[min(i + 1, height - 1)]
+    above, row, below = scratch.above, cells[i], cells[i + 1 if i + 1 < height else i]
     (top, bottom), upper, lower = scratch.wide_rows, row[j], below[j]
     while j < width and above[i, j] | above[i, j + 1] | above[i + 1, j] | above[i + 1, j + 1]:
-        right = min(j + 1, width - 1)
+        right = j + 1 if j + 1 < width else j
         if row[right] > upper:
             upper = row[right]
         if below[right] > lower:
@@ -400,7 +400,7 @@ def _count_pixels(
 def interpolate(row: Maps, j: int, upsampler: UpsamplerArrays, out: Floats) -> None:
     """Interpolate a row of cells (w,) at the pixels from cell j on, in float64 or rounded to float32."""
     start, lower_weight, upper_weight = upsampler.columns
-    left, right = np.float64(row[j]), np.float64(row[min(j + 1, len(row) - 1)])
+    left, right = np.float64(row[j]), np.float64(row[j + 1 if j + 1 < len(row) else j])
     first, last = start[j], start[j + 1]
     for x in range(first, last):
         out[x] = left * lower_weight[x] + right * upper_weight[x]

@@ -152,8 +152,9 @@ def _add_masks(
             without = lost[pair] * mean[pair] - scores[pair] * concept
             excess = mask_pixels[mask] - mean[pair]
             moved = hits[pair] - scores[pair] * (covered + concept - hits[pair]) - lost[pair] * excess
-            second[pair] += moved**2 - without**2
-            fourth[pair] += moved**4 - without**4
+            moved_2, without_2 = moved * moved, without * without
+            second[pair] += moved_2 - without_2
+            fourth[pair] += moved_2 * moved_2 - without_2 * without_2
             hits[pair] = 0
 
 

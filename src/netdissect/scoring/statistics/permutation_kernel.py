@@ -197,7 +197,8 @@ def _count_targets(labels: ImageArrays, num_targets: int, lanes: Lanes) -> int:
         end = labels.set_ends[label_set]
         for label in labels.set_labels[begin:end]:
             counts[label_set, label] += np.uint64(1)
-            most = max(most, int(counts[label_set, label]))
+            count: Any = np.int64(counts[label_set, label])
+            most = count if count > most else most
             if num_targets > num_labels:
                 counts[label_set, category_lane[label]] = np.uint64(1)
         begin = end
@@ -228,8 +229,8 @@ def _shifted_runs(masks: Any, image: int, shift: Ints, size: tuple[int, int], ou
         y, x = np.int64(masks.starts[run]) // width, np.int64(masks.starts[run]) % width
         row, x = (y - shift[0]) % height * width, (x - shift[1]) % width
         end, index = x + np.int64(masks.ends[run]) - np.int64(masks.starts[run]), 2 * (run - first)
-        starts[index], ends[index] = row + x, row + min(end, width)
-        starts[index + 1], ends[index + 1] = row, row + max(end - width, 0)
+        starts[index], ends[index] = row + x, row + (end if end < width else width)
+        starts[index + 1], ends[index + 1] = row, row + (end - width if end > width else 0)
     return Runs(starts, ends, first, np.int64(2))
 
 
@@ -268,7 +269,8 @@ def _add_counts(
     (targets, image_level, _, _, _), in_sum, bits = lanes, 32 // lane_bits, np.uint64(2 * lane_bits)
     lane, low = block * SUMS * in_sum, (np.uint64(1) << bits) - np.uint64(1)
     for word in sums:
-        for _ in range(min(in_sum, num_targets - lane)):
+        left = num_targets - lane
+        for _ in range(in_sum if in_sum < left else left):
             count = np.int64(word & low) + image_level[lane] * pixels
             word >>= bits
             if count:  # most concepts of an image are not where the mask is: their counts are left alone
