@@ -86,6 +86,7 @@ def run(
     if samples is not None:
         typed = _with_samples(typed, out)
     request = _request(typed, config, trust_network=trust_network)
+    _compile_early(request)
     network = _load(request)
     if samples is not None and named is not None:
         _write_samples(network, request, samples, named)
@@ -263,6 +264,17 @@ def _repeated(typed: Typed[RunRequest], path: Path, *, trust_network: bool) -> V
             "from Python with the same ConceptData."
         )
     return saved.model_dump(exclude={"schema_version", "digest"})
+
+
+def _compile_early(request: RunRequest) -> None:
+    """Compile the loops of the run, if it is the first, while the network and the data are loaded."""
+    if request.execution.engine == "tensor" or request.config.device not in ("auto", "cpu"):
+        return
+    with freeze_gc():
+        from netdissect.dissect.default_loops import default_loops
+        from netdissect.process.early_compiler import compile_early
+
+        compile_early(default_loops(request.config.statistics, permutes=bool(request.config.permutations)))
 
 
 def _load(request: RunRequest) -> "netdissect.Network":

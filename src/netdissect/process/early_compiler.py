@@ -1,0 +1,113 @@
+"""Compile loops in other processes while this one loads libraries, network and data.
+
+A process is forked before anything has started a thread: it shares all that was loaded, and the compiler, so that it
+costs no second start. What it compiles goes to the cache of compiled loops. This process takes it from there, and
+waits for it where it comes first. What the other process leaves out, this one compiles itself, as without it.
+"""
+
+import atexit
+import gc
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from netdissect.jit import expect, is_missing, prepare_compiler
+
+LoopTypes = tuple[Any, tuple[Any, ...]]
+"""A compiled loop and the types of its arguments."""
+
+
+def compile_early(shares: Iterable[Sequence[LoopTypes]]) -> list["EarlyCompiler"]:
+    """Start a process for each share of loops that no earlier process compiled.
+
+    Returns
+    -------
+    list
+        The processes; empty where all loops are in the cache, where the cache does not outlast this process, or where
+        no process can be forked: not on Linux, with one processor, or after a thread was started.
+    """
+    if not _can_fork():
+        return []
+    needed = [[job for job in share if is_missing(*job)] for share in shares]
+    if any(needed):
+        prepare_compiler()  # once for all processes
+    return [_start(share) for share in needed if share]
+
+
+def _can_fork() -> bool:
+    """Tell whether a process can be forked safely and would have a processor."""
+    alone = threading.active_count() == 1 and "torch" not in sys.modules
+    return sys.platform == "linux" and alone and len(os.sched_getaffinity(0)) > 1
+
+
+class EarlyCompiler:
+    """A process that compiles loops in order, and how many it has compiled.
+
+    Attributes
+    ----------
+    pid
+        The process; None after it has ended.
+    """
+
+    def __init__(self, pid: int, pipe: int, loops: int) -> None:
+        self.pid: int | None = pid
+        self._pipe, self._compiled, self._loops = pipe, 0, loops
+        atexit.register(self.stop)
+
+    def wait(self, count: int) -> None:
+        """Wait until so many loops are in the cache, or the process has ended."""
+        while self.pid is not None and self._compiled < count:
+            written = len(os.read(self._pipe, 64))
+            self._compiled += written
+            if not written or self._compiled == self._loops:
+                self.stop()
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.pid is None:
+            return
+        pid, self.pid = self.pid, None
+        os.close(self._pipe)
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _start(share: Sequence[LoopTypes]) -> EarlyCompiler:
+    """Fork a process that compiles these loops."""
+    reading, writing = os.pipe()
+    parent = os.getpid()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of threads: those of NumPy's matrix products, which end before a fork.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        _compile_and_exit(share, writing, lambda: os.getppid() == parent)
+    os.close(writing)
+    process = EarlyCompiler(pid, reading, len(share))
+    for number, (loop, types) in enumerate(share, 1):
+        expect(loop, types, partial(process.wait, number))
+    return process
+
+
+def _compile_and_exit(share: Sequence[LoopTypes], pipe: int, is_awaited: Callable[[], bool]) -> None:
+    """Compile loops, silently; each is announced by one byte."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        gc.disable()
+        silence = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(silence, stream)
+        for loop, types in share:
+            if not is_awaited():
+                break
+            loop.compile(types)
+            os.write(pipe, b".")
+    finally:
+        os._exit(0)
