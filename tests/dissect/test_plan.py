@@ -1,6 +1,8 @@
 """The plan of a layer before its threshold pass."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from netdissect.concepts.broden_files import IndexRow
 from netdissect.concepts.labels import Concept
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
 from netdissect.dissect.choices.count_memory import check_counts, count_text
-from netdissect.dissect.cost_estimate import _bytes_of_layer
+from netdissect.dissect.cost_estimate import _bytes_of_layer, _with_measured_activity
 from netdissect.dissect.cost_plan import ACTIVE_UNITS, CostPlan, LayerPlan
+from netdissect.dissect.forward import Activations
 from netdissect.dissect.statistics.permutation_cost import PermutationCost
 from netdissect.errors import ConfigError
 from netdissect.models import Layer
@@ -64,12 +67,15 @@ def test_the_cost_of_permutations_is_expected_from_quantiles_units_and_label_map
 
 
 def test_the_store_of_a_sparse_layer_is_planned_and_estimated_as_large_as_it_is(tmp_path: Path) -> None:
-    layer, rng = Layer("conv@sae", "Conv2d", 200, Size(5, 4), None, sparse=True), np.random.default_rng(0)
-    plan = LayerPlan(layer, Size(60, 60), 12, DissectConfig(layers=("conv@sae",)), sparse=True)
+    layer, rng = (
+        Layer("conv@sae", "Conv2d", 200, Size(5, 4), None, sparse=True, most_active=40),
+        np.random.default_rng(0),
+    )
+    plan = LayerPlan(layer, Size(60, 60), 12, DissectConfig(layers=("conv@sae",)))
     cost = CostPlan((plan,), "dense", tensor=False, spilled=frozenset())
     codes = np.zeros((12, 200, 5, 4), np.float32)
     for image, y, x in np.ndindex(12, 5, 4):
-        codes[image, rng.choice(200, ACTIVE_UNITS, replace=False), y, x] = 1
+        codes[image, rng.choice(200, 40, replace=False), y, x] = 1
     store = SparseStore(tmp_path / "maps", 200, Size(5, 4))
     for start in (0, 4, 8):
         store.append(strategies.sparse_maps(codes[start : start + 4]))
@@ -78,14 +84,44 @@ def test_the_store_of_a_sparse_layer_is_planned_and_estimated_as_large_as_it_is(
     estimated = _bytes_of_layer(strategies.sparse_maps(codes[:4]), cost, plan, tmp_path)
     assert estimated == pytest.approx(store.offsets[-1], rel=0.01)
     assert str(cost).endswith(
-        "(activation cache: dense); of 1 sparse layer with 200 units only active cells are kept, expected for 64 "
+        "(activation cache: dense); of 1 sparse layer with 200 units only active cells are kept, expected for 40 "
         "active units on each cell"
     )
+    unbounded = replace(plan, layer=replace(layer, most_active=None))
+    assert replace(cost, layers=(plan, unbounded)).sparse_text.endswith(
+        "expected for 40 to 64 active units on each cell"
+    )
+
+
+def test_an_estimate_expects_as_many_active_units_as_a_sparse_layer_has_on_its_sample() -> None:
+    layer = Layer("conv@sae", "Conv2d", 200, Size(5, 4), None, sparse=True)
+    plan = LayerPlan(layer, Size(60, 60), 12, DissectConfig(layers=("conv@sae",)))
+    codes = np.zeros((4, 200, 5, 4), np.float32)
+    codes[:, :30] = codes[:2, 30:40] = 1
+    cost = CostPlan((plan,), "dense", tensor=False, spilled=frozenset())
+    (measured,) = _with_measured_activity(
+        cost, Activations(np.arange(4), {"conv@sae": strategies.sparse_maps(codes)})
+    ).layers
+    assert (plan.active_units, measured.active_units) == (64, 35)
+    assert measured.active_values == 12 * 20 * 35
+
+
+def test_permutations_of_a_sparse_layer_move_fewer_runs_than_its_quantile_asks() -> None:
+    config = DissectConfig(layers=("conv@sae",))
+    rows = [IndexRow("0.jpg", "train", Size(100, 200), (), ())]
+    data = ConceptData(Path("nowhere"), (), (), tuple(rows))
+
+    def runs(**activity: Any) -> int:
+        layer = Layer("conv@sae", "Conv2d", 20_000, Size(14, 14), None, **activity)
+        return PermutationCost.expected([LayerPlan(layer, Size(224, 224), 1, config)], data, config).runs
+
+    assert runs() == runs(sparse=True, most_active=200) == 0.005 * 20_000 * 100 * 7
+    assert runs(sparse=True, most_active=50) == runs() / 2
 
 
 def test_the_maps_of_a_sparse_layer_take_no_more_than_its_active_cells() -> None:
     layer, config = Layer("conv@sae", "Conv2d", 16_384, Size(14, 14), None), DissectConfig(layers=("conv@sae",))
-    dense, sparse = (LayerPlan(layer, Size(224, 224), 100, config, sparse) for sparse in (False, True))
+    dense, sparse = (LayerPlan(replace(layer, sparse=sparse), Size(224, 224), 100, config) for sparse in (False, True))
     assert dense.top_image_bytes == 4 * 16_384 * config.top_images * 196
     assert sparse.top_image_bytes == sparse.range_bytes == 16 * 100 * 196 * ACTIVE_UNITS
     # Of 64 units of 16,384 on each cell fewer cells are active than the quantile asks.

@@ -32,7 +32,7 @@ from netdissect.concepts.content_digests import READING
 from netdissect.concepts.dataset import Subset
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.cost_plan import CostPlan, LayerPlan, cells_of, make_plan
-from netdissect.dissect.forward import DissectionInputs, forward
+from netdissect.dissect.forward import Activations, DissectionInputs, forward
 from netdissect.dissect.run_dissection import dissect, open_inputs
 from netdissect.dissect_options import DissectOptions
 from netdissect.keywords import ConfigObjects, read_options, takes_options
@@ -131,7 +131,9 @@ def _predicted(source: DissectionInputs, sample: int) -> CostEstimate:
     with TemporaryDirectory(prefix="netdissect-") as folder:
         size = source.network.preprocessing.size
         plan = make_plan(source.layers, size, len(data), config, source.execution, Path(folder))
-        stored = _stored_bytes(_part_of(source, 1), plan, Path(folder))
+        batch = _first_batch(_part_of(source, 1), plan)
+        plan = _with_measured_activity(plan, batch)
+        stored = _stored_bytes(batch, plan, Path(folder))
     rates = {stage: many_batches.seconds_per_image(stage, batches) for stage in many_batches.reports}
     seconds = {stage: rate * len(data) for stage, rate in rates.items()}
     if config.permutations:
@@ -218,13 +220,27 @@ def _part_of(source: DissectionInputs, batches: int) -> DissectionInputs:
     return of_part._replace(backend_check=source.backend_check)
 
 
-def _stored_bytes(source: DissectionInputs, plan: CostPlan, folder: Path) -> float:
+def _first_batch(source: DissectionInputs, plan: CostPlan) -> Activations:
+    starts = batch_starts(len(source.data), source.config.images_per_batch)
+    return next(iter(forward(source, starts, sparse=[layer.layer.name for layer in plan.layers if layer.sparse])))
+
+
+def _with_measured_activity(plan: CostPlan, batch: Activations) -> CostPlan:
+    """Return the plan with how many units of its sparse layers are active on a cell of one batch."""
+    layers = []
+    for layer in plan.layers:
+        maps = batch.maps[layer.layer.name]
+        if isinstance(maps, SparseMaps):
+            cells = cells_of(layer.layer)
+            layer = replace(layer, measured_active=len(maps.values) / (len(maps) * cells.height * cells.width))
+        layers.append(layer)
+    return replace(plan, layers=tuple(layers))
+
+
+def _stored_bytes(batch: Activations, plan: CostPlan, folder: Path) -> float:
     """Return the expected size of all stores, estimated from one batch."""
     if plan.store == "none":
         return 0.0
-    starts = batch_starts(len(source.data), source.config.images_per_batch)
-    sparse = [layer.layer.name for layer in plan.layers if layer.sparse]
-    batch = next(iter(forward(source, starts, sparse=sparse)))
     return sum(_bytes_of_layer(batch.maps[layer.layer.name], plan, layer, folder) for layer in plan.layers)
 
 

@@ -26,7 +26,7 @@ SPARSE_SHARE, SPARSE_QUANTILE, SPARSE_POWER = 0.16, 0.005, 0.55
 # each label pixel) to 0.48 (7 x 7 to 28 x 28 cells) for each cell of a row of label pixels, times the quantile.
 RUN_BYTES, RUNS_OF_CELL = 4, 0.5
 ACTIVE_UNITS = 64
-"""Units of a sparse layer that are taken to be active on a cell: a usual number of published autoencoders."""
+"""Units that are taken to be active on a cell where a basis does not bound them: usual in published autoencoders."""
 
 
 def cells_of(layer: Layer) -> Size:
@@ -56,15 +56,26 @@ class LayerPlan:
         Number of images of a pass.
     config
         Protocol and number of top images.
-    sparse
-        Whether only the active cells of its maps are kept from the encoder to the counts.
+    measured_active
+        Units of a sparse layer that are active on a cell, on average over some images; None: not measured.
     """
 
     layer: Layer
     source: Size
     images: int
     config: "DissectConfig"
-    sparse: bool = False
+    measured_active: float | None = None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether only the active cells of its maps are kept from the encoder to the counts."""
+        return self.layer.sparse
+
+    @property
+    def active_units(self) -> float:
+        """Units of a sparse layer that are expected to be active on a cell."""
+        expected = self.layer.most_active or ACTIVE_UNITS
+        return min(expected if self.measured_active is None else self.measured_active, self.layer.units)
 
     def grid_to(self, segmentation: Size) -> Upsampler:
         """Return the upsampler from the maps of the layer to label maps of this size."""
@@ -120,7 +131,7 @@ class LayerPlan:
     def active_values(self) -> int:
         """Expected number of values above 0 in all maps of a sparse layer."""
         cells = cells_of(self.layer)
-        return self.images * cells.height * cells.width * min(ACTIVE_UNITS, self.layer.units)
+        return round(self.images * cells.height * cells.width * self.active_units)
 
     @property
     def image_value_bytes(self) -> int:
@@ -142,12 +153,15 @@ class LayerPlan:
         share = 1.0 if self.needs_dense or self.sparse else min(SPARSE_SHARE * growth, 1.0)
         return int(self.dense_bytes * share)
 
+    def mask_share(self, quantile: float) -> float:
+        """Return the expected share of a unit's pixels that its masks hold: those of a sparse layer may be fewer."""
+        return min(quantile, self.active_units / self.layer.units) if self.sparse else quantile
+
     @property
     def mask_bytes(self) -> int:
         """Estimated bytes of the masks in the work folder, where label maps have half the input's side."""
         rows = self.config.protocol.segmentation_size or self.source.height // 2
-        most = ACTIVE_UNITS / self.layer.units if self.sparse else 1.0
-        shares = sum(min(each, most) for each in self.config.quantiles[: self.config.mask_quantiles])
+        shares = sum(map(self.mask_share, self.config.quantiles[: self.config.mask_quantiles]))
         runs = RUNS_OF_CELL * shares * rows * cells_of(self.layer).width
         return int(RUN_BYTES * runs * self.images * self.layer.units)
 
@@ -194,14 +208,15 @@ class CostPlan:
     @property
     def sparse_text(self) -> str:
         """Which layers are sparse, and what is expected of them; empty: none."""
-        sparse = [layer.layer for layer in self.layers if layer.sparse]
+        sparse = [layer for layer in self.layers if layer.sparse]
         if not sparse:
             return ""
-        units = counted(sum(layer.units for layer in sparse), "units")
-        of_cell = min(ACTIVE_UNITS, min(layer.units for layer in sparse))
+        units = counted(sum(layer.layer.units for layer in sparse), "units")
+        fewest, *_, most = sorted(2 * [round(layer.active_units) for layer in sparse])
+        of_cell = counted(most, "active units") if fewest == most else f"{fewest} to {most} active units"
         return (
             f"of {counted(len(sparse), 'sparse layers')} with {units} only active cells are kept, expected for "
-            f"{counted(of_cell, 'active units')} on each cell"
+            f"{of_cell} on each cell"
         )
 
     @property
@@ -253,8 +268,9 @@ def make_plan(
     folder
         Folder of stored activations; the free space of its disk limits them.
     """
-    tensor = counts_on_device(config, execution.engine)
-    plans = tuple(LayerPlan(layer, source, images, config, layer.sparse and not tensor) for layer in layers)
+    # The active cells of sparse layers are counted on the host.
+    tensor = counts_on_device(config, execution.engine) and not all(layer.sparse for layer in layers)
+    plans = tuple(LayerPlan(layer, source, images, config) for layer in layers)
     return CostPlan(plans, _store_kind(plans, execution, folder, tensor=tensor), tensor, _spilled(plans, execution))
 
 

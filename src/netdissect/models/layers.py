@@ -99,7 +99,8 @@ def virtual_layers(layer: Layer, network: Network) -> dict[str, Layer]:
             )
     described = replace(layer, type=f"{BASIS_OF}{layer.name}")
     return {
-        name: replace(described, name=name, units=basis.units, sparse=basis.sparse) for name, basis in bases.items()
+        name: replace(described, name=name, units=basis.units, sparse=basis.sparse, most_active=basis.most_active)
+        for name, basis in bases.items()
     }
 
 

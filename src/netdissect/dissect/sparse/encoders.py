@@ -46,7 +46,8 @@ class SparseEncoders:
         for layer in layers:
             if layer.name in bases:
                 basis = bases[layer.name]
-                recorded.setdefault(basis.source, replace(layer, name=basis.source, units=basis.inputs, sparse=False))
+                source = replace(layer, name=basis.source, units=basis.inputs, sparse=False, most_active=None)
+                recorded.setdefault(basis.source, source)
         return cls(tuple(recorded.values()), tuple(layer.name for layer in layers), bases)
 
     def __call__(self, recorded: Mapping[str, Tensor]) -> dict[str, Tensor | SparseMaps]:

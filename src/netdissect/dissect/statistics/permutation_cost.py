@@ -35,14 +35,16 @@ class PermutationCost(NamedTuple):
     def expected(cls, layers: Sequence[LayerPlan], data: ConceptData, config: DissectConfig) -> Self:
         """Return the cost before masks are known: on average they hold a share of the pixels, the quantile.
 
-        A run is taken to be as long as two cells of the layer are wide, as on real images.
+        A run is taken to be as long as two cells of the layer are wide, as on real images. The share is smaller
+        where fewer units of a sparse layer are active.
         """
         side, runs = config.protocol.segmentation_size, 0.0
         sizes = [row.size if side is None else Size(side, side) for row in data.rows]
         for plan in layers:
             in_row = cells_of(plan.layer).width / 2
-            runs += plan.layer.units * sum(size.height * min(in_row, size.width) for size in sizes)
-        return cls(round(runs * sum(config.protocol.quantiles)), len(layers), len(sizes))
+            places = plan.layer.units * sum(size.height * min(in_row, size.width) for size in sizes)
+            runs += places * sum(map(plan.mask_share, config.protocol.quantiles))
+        return cls(round(runs), len(layers), len(sizes))
 
     @property
     def nanoseconds(self) -> int:

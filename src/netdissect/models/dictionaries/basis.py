@@ -54,6 +54,10 @@ class Basis(Protocol):
     def sparse(self) -> bool:
         """Whether its codes are mostly zero and never negative."""
 
+    @property
+    def most_active(self) -> int | None:
+        """The most units that are active on a cell, where it is sparse and bounds them."""
+
     def encode(self, cells: Tensor) -> Tensor:
         """Return the units of cells, row by row: float32 (N, U) -> float32 (N, K)."""
 
@@ -91,6 +95,7 @@ class LinearBasis:
 
     kind: ClassVar[str] = "linear"
     sparse: ClassVar[bool] = False
+    most_active: ClassVar[int | None] = None
 
     source: str
     matrix: Tensor

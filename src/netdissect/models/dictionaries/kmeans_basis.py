@@ -32,6 +32,7 @@ class KMeansBasis:
 
     kind: ClassVar[str] = "kmeans"
     sparse: ClassVar[bool] = False
+    most_active: ClassVar[int | None] = None
 
     source: str
     centers: Tensor

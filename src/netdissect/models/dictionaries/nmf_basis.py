@@ -31,6 +31,7 @@ class NmfBasis:
 
     kind: ClassVar[str] = "nmf"
     sparse: ClassVar[bool] = False
+    most_active: ClassVar[int | None] = None
 
     source: str
     parts: Tensor

@@ -134,6 +134,11 @@ class SparseDictionary:
         return len(self.weights.encoder)
 
     @property
+    def most_active(self) -> int | None:
+        """The most latents that are active on a cell."""
+        return self.k
+
+    @property
     def activation(self) -> Activation:
         """The function that makes codes of values."""
         if self.k is not None:

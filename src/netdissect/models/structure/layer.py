@@ -34,6 +34,8 @@ class Layer:
         Whether its output is its input, as that of Identity and Dropout is in evaluation mode.
     sparse
         Whether it is virtual and its units are mostly zero and never negative.
+    most_active
+        The most units of a sparse layer that are active on a cell; None: its basis does not bound them.
     """
 
     name: str
@@ -46,3 +48,4 @@ class Layer:
     reason: str | None = None
     passes_through: bool = False
     sparse: bool = False
+    most_active: int | None = None
