@@ -152,7 +152,7 @@ class DissectOptions(TypedDict, total=False):
 
     engine: Literal["auto", "compiled", "tensor"]
     """compiled: loops on the host. tensor: plain tensor code on the device of the forward pass, which keeps nothing and
-    runs it twice. auto: compiled for the CPU, tensor for any other device."""
+    runs it twice; sparse layers are counted on the host. auto: compiled for the CPU, tensor for any other device."""
 
     memory_mb: int
     """Largest activations kept in memory for thresholds; more go to disk."""

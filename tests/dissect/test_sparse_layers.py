@@ -14,11 +14,12 @@ import run_asserts
 import strategies
 from netdissect import dissect, dissect_shard, merge_shards
 from netdissect.activations.activation_range import RangeMaps
+from netdissect.activations.sparse.sparse_maps import SparseMaps
 from netdissect.activations.sparse.unit_maps import SparseImageMaps
 from netdissect.concepts import Size
 from netdissect.config import ProtocolName
 from netdissect.dissect.statistics import activation_tables, measurements
-from netdissect.errors import ActivationError, ResultError
+from netdissect.errors import ActivationError
 from netdissect.models import Network
 from netdissect.report.layer_tables import LayerTables, number_runs
 from netdissect.report.statistics_text import layer_facts
@@ -38,6 +39,7 @@ class TopKBasis:
     """The largest positive products of a cell with random directions, some of which no cell ever reaches."""
 
     kind: ClassVar[str] = "test"
+    most_active: ClassVar[int] = ACTIVE
 
     source: str
     matrix: Tensor
@@ -103,7 +105,12 @@ EVERYTHING = {"holdout": 0.5, "sensitivity": (0.02,), "keep_masks": True, "momen
 
 @pytest.mark.parametrize(
     ("protocol", "options"),
-    [("paper", EVERYTHING), ("pnas2020", {"activation_cache": "none"}), ("lite", {"memory_mb": 1, "bootstrap": 0})],
+    [
+        ("paper", EVERYTHING),
+        ("paper", {"engine": "tensor", "keep_masks": True}),
+        ("pnas2020", {"activation_cache": "none"}),
+        ("lite", {"memory_mb": 1, "bootstrap": 0}),
+    ],
 )
 def test_a_sparse_layer_gives_every_table_of_the_same_layer_with_all_cells(
     data: Path, protocol: ProtocolName, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -181,12 +188,25 @@ def test_shards_of_a_sparse_layer_keep_its_active_cells_and_give_the_run_of_one_
     run_asserts.assert_same_run(load_result(folder), dissect(network(sparse=False), data, **options))
 
 
-def test_shards_of_which_one_kept_all_cells_of_a_sparse_layer_are_not_merged(data: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"layers": LAYERS[1], "batch_size": 4, "permutations": 0, "bootstrap": 0}
-    for shard, engine in (("1/2", "tensor"), ("2/2", "auto")):
-        dissect_shard(network(sparse=True), data, shard=shard, out=tmp_path / "run", engine=engine, **options)
-    with pytest.raises(ResultError, match=r"kept of activation maps is .active cells. in the first and .all cells. in"):
+@pytest.mark.parametrize(("layers", "passes"), [(LAYERS, 2), (LAYERS[1:], 1)])
+def test_a_device_that_counts_keeps_only_active_cells_of_sparse_layers(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: tuple[str, ...], passes: int
+) -> None:
+    monkeypatch.setattr(SparseMaps, "dense", lambda _maps: pytest.fail("all cells of a sparse layer were kept"))
+    options: dict[str, Any] = {"layers": layers, "batch_size": 4, "permutations": 2}
+    dissect(network(sparse=True), data, engine="tensor", out=tmp_path / "run", **options)
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    assert f"{'one forward pass' if passes == 1 else '2 forward passes'} on cpu" in log
+    assert "of 2 sparse layers with 40 units only active cells are kept, expected for 3 active units" in log
+
+
+def test_shards_of_different_engines_keep_the_same_of_a_sparse_layer(data: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"layers": LAYERS[:2], "batch_size": 4, "permutations": 0, "bootstrap": 0}
+    for _stage in ("thresholds", "counting"):
+        for shard, engine in (("1/2", "tensor"), ("2/2", "auto")):
+            dissect_shard(network(sparse=True), data, shard=shard, out=tmp_path / "run", engine=engine, **options)
         merge_shards(tmp_path / "run")
+    run_asserts.assert_same_run(load_result(tmp_path / "run"), dissect(network(sparse=False), data, **options))
 
 
 def test_a_layer_that_is_not_finite_is_refused_though_no_code_is_kept_of_its_cells(data: Path) -> None:

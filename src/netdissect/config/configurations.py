@@ -502,7 +502,8 @@ class Execution(Config):
         "auto",
         description=(
             "compiled: loops on the host. tensor: plain tensor code on the device of the forward pass, which keeps "
-            "nothing and runs it twice. auto: compiled for the CPU, tensor for any other device."
+            "nothing and runs it twice; sparse layers are counted on the host. auto: compiled for the CPU, tensor for "
+            "any other device."
         ),
     )
     memory_mb: int = Field(512, gt=0, description="Largest activations kept in memory for thresholds; more go to disk.")

@@ -218,8 +218,11 @@ class FiniteCheck:
 
     def add(self, maps: Mapping[str, Tensor | SparseMaps], start: int) -> None:
         """Look at a batch whose first image is image `start`."""
-        # A sum is finite only if all values are, and takes less time than both extremes.
-        if self._at_once and torch.stack([_sum(values) for values in maps.values()]).isfinite().all():
+        # A sum is finite only if all values are, and takes less time than both extremes. Sparse maps are on the host.
+        on_host = {name for name, of_layer in maps.items() if self._at_once or isinstance(of_layer, SparseMaps)}
+        if on_host and torch.stack([_sum(maps[name]) for name in on_host]).isfinite().all():
+            maps = {name: of_layer for name, of_layer in maps.items() if name not in on_host}
+        if not maps:
             return
         for name, values in ((name, as_dense(of_layer)) for name, of_layer in maps.items()):
             low, high = values.flatten(2).aminmax(dim=2)
@@ -238,7 +241,8 @@ class FiniteCheck:
         ActivationError
             With the first layer that gave NaN or infinity, and the first image and unit there.
         """
-        found = torch.stack([*self._first.values()]).tolist() if self._unread else []
+        # One by one: those of sparse layers are on the host.
+        found = [int(first) for first in self._first.values()] if self._unread else []
         self._unread = 0
         for name, first in zip(self._first, found, strict=bool(found)):
             if first == ALL_FINITE:

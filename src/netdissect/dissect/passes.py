@@ -247,7 +247,7 @@ class TwoPass:
         maxima = ImageValues(self.work.file(name, "maxima"), plan.layer.units)
         moments = self._moments(plan)
         spilled = self.work.file(name, "top") if name in self.plan.spilled else None
-        if self.plan.tensor:
+        if self.plan.tensor and not plan.sparse:
             return DeviceCollector(plan, maxima, torch_device(self.source.config.device), moments)
         if plan.sparse:
             kept = None

@@ -116,7 +116,6 @@ def _refuse_foreign(shard: ShardResult, first: ShardResult) -> None:
         bitwise_fingerprint(each.info.run)
         | {"thresholds": each.info.thresholds}
         | {"layout check": {name: check.verdict for name, check in each.info.run.layout_checks.items()}}
-        | {"kept of activation maps": _kept_cells(each)}
         for each in (shard, first)
     ]
     different = difference(sides[0], sides[1])
@@ -127,12 +126,6 @@ def _refuse_foreign(shard: ShardResult, first: ShardResult) -> None:
             f"the first and {there} in the second. Merge shards of one command, from machines with the same versions, "
             "number of threads and processor type."
         )
-
-
-def _kept_cells(shard: ShardResult) -> str:
-    """Return what a shard kept of the maps of sparse layers, which an engine may count as others."""
-    sparse = any(name.endswith(".lengths") or (name.endswith(".lowest") and shard[name] == 0) for name in shard)
-    return "active cells" if sparse else "all cells"
 
 
 def _refuse_overlap(left: tuple[tuple[int, int], ShardResult], right: tuple[tuple[int, int], ShardResult]) -> None:
