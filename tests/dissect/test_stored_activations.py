@@ -13,7 +13,7 @@ import torch
 import netdissect
 from netdissect.activations import ImageReader
 from netdissect.concepts import ConceptData
-from netdissect.errors import ConceptsError, ConfigError, LayerError, NetdissectError, NetworkError
+from netdissect.errors import ActivationError, ConceptsError, ConfigError, LayerError, NetdissectError, NetworkError
 from netdissect.models import ActivationRecorder, list_layers, resolve_layers
 from netdissect.models.stored_activations import stored_files
 from netdissect.models.stored_activations.stored_files import read_folder
@@ -69,6 +69,26 @@ def assert_same_counts(found: netdissect.Result, layer: str, expected: netdissec
     assert one.scores["mask_pixels"].sum() > 0
     assert one.scores.select(key).sort(key).equals(other.scores.select(key).sort(key))
     assert one.units["label"].equals(other.units["label"])
+
+
+@pytest.mark.parametrize(
+    ("form", "where"), [("maps", r"row 4 .counted from 0. of .*one\.npy"), ("shards", r"row 1 .* of .*acts000001\.bin")]
+)
+def test_nan_is_refused_with_the_file_and_the_row_that_holds_it(
+    broden: Path, tmp_path: Path, maps: npt.NDArray[np.float32], form: str, where: str
+) -> None:
+    broken, names = maps.copy(), [row.image for row in ConceptData.open(broden).rows]
+    broken[4, 2, 5, 5] = np.nan
+    write_list(tmp_path, broden, names)
+    if form == "maps":
+        np.save(tmp_path / "one.npy", broken)
+    else:
+        write_shards(tmp_path, {1: as_tokens(broken)})
+    message = rf"unit 2 on {names[4]}\. A threshold needs finite activations: {where} holds them"
+    with pytest.raises(ActivationError, match=message) as refused:
+        netdissect.dissect(f"activations:{tmp_path}", broden, layers="*", **OPTIONS)
+    assert "mean, std" not in str(refused.value)
+    assert "--precision" not in str(refused.value)
 
 
 @pytest.mark.parametrize("form", ["maps", "tokens", "shards"])

@@ -248,11 +248,11 @@ class FiniteCheck:
             if first == ALL_FINITE:
                 continue
             units = next(layer.units for layer in self._source.layers if layer.name == name)
-            image, unit = divmod(first, units)
+            index, unit = divmod(first, units)
+            image = self._source.data.rows[index].image
             raise ActivationError(
-                f"layer {name!r} gives NaN or infinity, first in unit {unit} on "
-                f"{self._source.data.rows[image].image}. A threshold needs finite activations: "
-                f"{_remedy(self._source.network)}."
+                f"layer {name!r} gives NaN or infinity, first in unit {unit} on {image}. A threshold needs finite "
+                f"activations: {_remedy(self._source.network, name, image)}."
             )
 
 
@@ -265,7 +265,14 @@ def _sum(maps: Tensor | SparseMaps) -> Tensor:
     return torch.tensor(maps.values.sum()) if isinstance(maps, SparseMaps) else maps.sum()
 
 
-def _remedy(network: Network) -> str:
+def _remedy(network: Network, layer: str, image: str) -> str:
+    from netdissect.models.stored_activations.stored_network import StoredActivations
+
+    if isinstance(network, StoredActivations):
+        return (
+            f"{network.where(layer, image)} holds them, or numbers beyond float32. Store this image again, or leave it "
+            "out of the files, their list and the data set"
+        )
     missing = missing_weights(network.module)
     if not missing:
         return "check the weights and the preprocessing (mean, std), or use --precision float32"

@@ -76,12 +76,25 @@ class StoredLayer:
 
     def read(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return the activations of some images, float32."""
-        ends = list(accumulate(map(len, self.parts)))
         values = np.empty((len(rows), *self.shape[1:]), np.float32)
         for index, row in enumerate(rows):
-            part = int(np.searchsorted(ends, row, side="right"))
-            values[index] = self.parts[part][row - ends[part] + len(self.parts[part])]
+            part, own = self._part(row)
+            values[index] = self.parts[part][own]
         return values
+
+    def where(self, row: int) -> tuple[Path, int]:
+        """Return the file that holds an image, and its row there."""
+        part, own = self._part(row)
+        return self.files.paths[part], own
+
+    def _part(self, row: int) -> tuple[int, int]:
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        return part, row - self._ends[part] + len(self.parts[part])
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Images of all parts up to each."""
+        return list(accumulate(map(len, self.parts)))
 
     @property
     def digest(self) -> str:

@@ -72,6 +72,14 @@ class StoredActivations(Network):
         assert isinstance(self.preprocessing, StoredInput)  # noqa: S101 - it is made so
         return self.preprocessing.rows
 
+    def where(self, layer: str, image: str) -> str:
+        """Return in words which row of which file has an image's activations of a layer, or of that of a basis."""
+        name = self.bases[layer].source if layer in self.bases else layer
+        stored = self.module.get_submodule(name)
+        assert isinstance(stored, StoredModule)  # noqa: S101 - all are
+        path, row = stored.layer.where(self.rows[image])
+        return f"row {row} (counted from 0) of {path}"
+
     def arguments(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return positions, int64 (B, 1), as the module takes them: int64 (B,)."""
         return (images[:, 0],)
