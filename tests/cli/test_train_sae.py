@@ -49,7 +49,7 @@ def test_a_dictionary_is_trained_and_trained_once(netdissect, labeled, tmp_path)
         ({"--k": 0}, "--k"),
         ({"--train-images": "/nowhere"}, "/nowhere"),
         ({"--layer": "features.99"}, "LayerError"),
-        ({"--layer": "features.0,features.3"}, "LayerError"),
+        ({"--layer": "features.0,features.3"}, "ConfigError: 'features.0,features.3' names 2 layers. Expected one"),
     ],
 )
 def test_a_mistake_is_one_paragraph_and_code_2(netdissect, labeled, tmp_path, changes, message):

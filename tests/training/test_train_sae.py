@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 import networks
 from netdissect.dissect.work_dir import work_dir
@@ -108,6 +110,20 @@ def test_the_same_is_trained_again_and_nothing_if_it_is_there(trained, images, t
     assert not called
     with pytest.raises(ResultError, match=r"g\.safetensors is there, and was not trained with these options"):
         train_sae(networks.build(), LAYER, images, again.path, SaeConfig(**SMALL | {"k": 3}))
+
+
+@pytest.mark.parametrize("report", [{"heldout_images": None}, None])
+def test_a_file_whose_report_is_of_another_version_is_refused(trained, images, tmp_path, report):
+    facts, out = read_facts(trained.path), tmp_path / "old.safetensors"
+    kept = json.loads(facts.pop("report"))
+    if report is not None:
+        facts["report"] = json.dumps({name: value for name, value in kept.items() if name not in report})
+    with safe_open(trained.path, "np") as file:
+        save_file({name: file.get_tensor(name) for name in file.keys()}, out, facts)  # noqa: SIM118 - no mapping
+    message = r"the report in .*old\.safetensors cannot be read \(.*another version .*--basis sae:.*another --out"
+    with pytest.raises(ResultError, match=message):
+        train_sae(networks.build(), LAYER, images, out, SaeConfig(**SMALL))
+    assert read_dictionary(out, 4, LAYER).units == 16, "the dictionary itself can be used"
 
 
 @pytest.mark.parametrize("activation", ["topk", "batchtopk"])

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import ValidationError
 
 from netdissect.concepts import ConceptData
 from netdissect.concepts.dataset_folder import INDEX_FILE
@@ -19,7 +21,7 @@ from netdissect.counted import counted
 from netdissect.dissect.cost_plan import size_text
 from netdissect.dissect.devices import choose_device, torch_device
 from netdissect.dissect.work_dir.work_dir import WorkDir
-from netdissect.errors import ConfigError, ResultError
+from netdissect.errors import ConfigError, LayerError, ResultError
 from netdissect.models import ActivationRecorder, Layer, Network, resolve_layers
 from netdissect.models.as_network import refuse_without_images
 from netdissect.models.dictionaries.dictionary_files import dictionary_bytes, read_dictionary, read_facts
@@ -100,8 +102,8 @@ def train_sae(
     Raises
     ------
     ConfigError
-        If `k` exceeds the latents, there are fewer than two images or cells, the layer is constant, or the disk is
-        too small.
+        If `k` exceeds the latents, several layers are named, there are fewer than two images or cells, the layer is
+        constant, or the disk is too small.
     NetworkError
         If the network takes no images.
     LayerError
@@ -109,7 +111,7 @@ def train_sae(
     ConceptsError
         If an image cannot be decoded.
     ResultError
-        If there is another file in the place of `out`, or it cannot be written.
+        If there is another file in the place of `out`, its report is of another version, or it cannot be written.
 
     Notes
     -----
@@ -147,16 +149,14 @@ class _Job:
             raise ConfigError(
                 f"k = {config.k} of {config.latents} latents cannot be active. Expected k of at most that."
             )
-        found = resolve_layers(network, [layer], config.assumed, all_matching=True)
-        if len(found) != 1:
-            raise ConfigError(f"{layer!r} names {len(found)} layers. Expected one; each has a dictionary of its own.")
+        found = _one_layer(network, layer, config)
         files = _training_images(images)
         if len(files.paths) < 2:
             raise ConfigError(
                 f"{images} holds {counted(len(files.paths), 'images')}. Expected at least two: one is held out."
             )
-        plan = CellPlan.of(files, found[0], config.cells, config.train_seed, config.batch_size)
-        return cls(network, found[0], plan, out, config, torch_device(choose_device(config.device, network)))
+        plan = CellPlan.of(files, found, config.cells, config.train_seed, config.batch_size)
+        return cls(network, found, plan, out, config, torch_device(choose_device(config.device, network)))
 
     @property
     def digest(self) -> str:
@@ -195,7 +195,19 @@ class _Job:
                 "a new file: choose another --out, or remove it."
             )
         dictionary = read_dictionary(self.out, self.layer.units, self.layer.name)
-        return TrainedSae(dictionary, SaeReport.model_validate_json(facts[REPORT]), self.out)
+        return TrainedSae(dictionary, self._kept_report(facts), self.out)
+
+    def _kept_report(self, facts: Mapping[str, str]) -> SaeReport:
+        try:
+            return SaeReport.model_validate_json(facts.get(REPORT, ""))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "all of it"
+            raise ResultError(
+                f"the report in {self.out} cannot be read ({where}: {first['msg']}): another version of netdissect "
+                f"wrote it. --basis sae:{self.out} reads the dictionary as it is. To train it again, choose another "
+                "--out, or remove the file."
+            ) from error
 
     def trained(self, work: WorkDir, progress: Progress | None) -> TrainedSae:
         """Record cells, train, measure, and write the file."""
@@ -298,6 +310,20 @@ class _Job:
         began = time.perf_counter()
         trainer.step(cells.to(self.device))
         return time.perf_counter() - began
+
+
+def _one_layer(network: Network, layer: str, config: SaeConfig) -> Layer:
+    try:
+        found = resolve_layers(network, [layer], config.assumed, all_matching=True)
+    except LayerError:
+        if "," not in layer:
+            raise
+        found, count = (), len(layer.split(","))
+    else:
+        count = len(found)
+    if count != 1:
+        raise ConfigError(f"{layer!r} names {count} layers. Expected one; each has a dictionary of its own.")
+    return found[0]
 
 
 def _training_images(images: ConceptData | str | Path) -> TrainingImages:
