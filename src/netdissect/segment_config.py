@@ -22,7 +22,9 @@ class SegmentConfig(Config):
     )
     split: Split | None = Field(None, description="Only this split of a data set. None: both.")
     max_images: int | None = Field(
-        None, gt=0, description="Segment this many images of a data set, drawn at random. None: all."
+        None,
+        gt=0,
+        description="Segment this many images: of a data set drawn at random, of a folder the first. None: all.",
     )
     sample_seed: int = Field(0, ge=0, description="Seed of the draw of the images.")
     bootstrap: int = Field(

@@ -124,6 +124,59 @@ def test_an_image_has_the_segments_of_its_figure(made, kept_run, tmp_path):
     assert one.summary.covered == (expected > 0).mean()
 
 
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("b.png", "sub/a.png", "sub/a.bmp"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((31, 20), 90).convert("RGB").save(path)
+    return tmp_path / "photos"
+
+
+def test_each_image_of_a_folder_is_segmented_as_alone(kept_run, photos, tmp_path):
+    call = {"network": build(), **OPTIONS}
+    made = netdissect.segment(kept_run, photos, out=tmp_path / "all", **call)
+    assert made.images["image"].to_list() == ["b.png", "sub/a.bmp", "sub/a.png"]
+    assert made.images["label_map"].to_list() == ["b.png.png", "sub/a.bmp.png", "sub/a.png.png"]
+    for index, name in enumerate(made.images["image"]):
+        alone = netdissect.segment(kept_run, photos / name, out=tmp_path / str(index), **call)
+        assert np.array_equal(made.label_map(index), alone.label_map(0))
+        assert made.images["covered"][index] == alone.summary.covered
+    drawn = sorted(path.relative_to(made.folder).as_posix() for path in made.folder.glob("figures/**/*.png"))
+    assert drawn == ["figures/b.png.png", "figures/sub/a.png.png"]
+    assert (made.summary.images, made.summary.miou, len(made.concepts)) == (3, (), 0)
+    first = netdissect.segment(kept_run, photos, out=tmp_path / "first", max_images=2, **call)
+    assert first.images.equals(made.images.head(2).with_columns(label_map=pl.Series(["b.png", "sub/a.png"])))
+
+
+def test_a_folder_of_images_resumes_with_the_next_image(kept_run, photos, tmp_path):
+    seen = []
+
+    def stop(_stage, done, _total):
+        seen.append(done)
+        if done == 2:
+            raise KeyboardInterrupt
+
+    call = {"out": tmp_path / "out", "network": build(), **OPTIONS}
+    with pytest.raises(KeyboardInterrupt):
+        netdissect.segment(kept_run, photos, progress=stop, **call)
+    first = tmp_path / "out" / "label_maps" / "b.png.png"
+    written = first.stat().st_mtime_ns
+    made = netdissect.segment(kept_run, photos, **call)
+    assert first.stat().st_mtime_ns == written
+    assert made.summary.images == 3
+    assert not (tmp_path / "out" / "work").exists()
+
+
+def test_a_folder_above_a_data_set_is_not_taken_for_images(kept_run, photos, tmp_path):
+    (photos / "sub" / "index.csv").write_text("image\n")
+    with pytest.raises(ConceptsError, match="sub is one"):
+        netdissect.segment(kept_run, photos, out=tmp_path / "out", network=build())
+    (photos / "sub" / "index.csv").unlink()
+    with pytest.raises(ConceptsError, match="it holds images, but no index"):
+        netdissect.segment(kept_run, photos, out=tmp_path / "out", network=build(), split="val")
+
+
 def test_shuffled_labels_of_one_concept_are_its_own_and_without_replicates_there_are_no_intervals(kept_run, tmp_path):
     layer = kept_run.layers["wide_relu"]
     units = layer.units.with_columns(label=pl.lit("concept 2"), category=pl.lit("part"))

@@ -395,6 +395,8 @@ NAMELESS = {
     "models/dictionaries/tensor_bytes.py": "the header of tensors that were just serialized",
     "models/dictionaries/foreign_dictionaries.py": "sizes and settings of an encoder",
     "models/dictionaries/saelens_folders.py": "settings of an encoder and the name of a layer, which is only shown",
+    "dissect/segment/segment.py": "sizes of label maps",
+    "evaluation/open_vocabulary/embedding_rows.py": "names that are only compared",
     "training/sparse_autoencoders/train_sae.py": "numbers of a training",
     "training/sparse_autoencoders/layer_cells.py": "a number of images",
     "experiments/interventions/intervention_files.py": "areas, units and names that are only shown",

@@ -43,6 +43,23 @@ def _found(folder: Path) -> tuple[str, str]:
     if not folder.is_dir():
         remedy = f"{folder.parent} is one" if (folder.parent / INDEX_FILE).is_file() else written
         return "it is a file" if folder.exists() else "there is no such folder", remedy
+    other = _other_kind(folder)
+    if other is not None:
+        return other
+    if _has_images(folder):
+        return f"it holds images, but no {INDEX_FILE} with their labels", f"{written} from images and their labels"
+    return f"it has no {INDEX_FILE}", written
+
+
+def is_image_folder(folder: Path) -> bool:
+    """Tell whether a folder holds images alone: it is neither a data set nor near one, no run and no labeled images."""
+    return (
+        folder.is_dir() and not (folder / INDEX_FILE).is_file() and _other_kind(folder) is None and _has_images(folder)
+    )
+
+
+def _other_kind(folder: Path) -> tuple[str, str] | None:
+    """Return what a folder is that is no data set and holds more than images, and what to do."""
     near = _data_set_near(folder)
     if near is not None:
         return f"it has no {INDEX_FILE}", f"{near} is one"
@@ -53,9 +70,11 @@ def _found(folder: Path) -> tuple[str, str]:
             f"it holds labeled images and has no {INDEX_FILE}",
             f"write one from these with 'netdissect concepts build masks:{folder} --out NEW'",
         )
-    if any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in islice(folder.iterdir(), SEARCHED)):
-        return f"it holds images, but no {INDEX_FILE} with their labels", f"{written} from images and their labels"
-    return f"it has no {INDEX_FILE}", written
+    return None
+
+
+def _has_images(folder: Path) -> bool:
+    return any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in islice(folder.iterdir(), SEARCHED))
 
 
 def _data_set_near(folder: Path) -> Path | None:

@@ -40,7 +40,9 @@ def segment(
     run: RunArgument,
     source: Annotated[
         Path,
-        typer.Argument(metavar="IMAGE|DATA", help="File of an image, or a data set in Broden's layout."),
+        typer.Argument(
+            metavar="IMAGE|FOLDER|DATA", help="An image, a folder of images, or a data set in Broden's layout."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of label maps, tables and figures.")],
     network: Annotated[
@@ -50,7 +52,7 @@ def segment(
     top: Annotated[int, typer.Option("--top", min=1, help="Concepts that are printed: those of highest IoU.")] = 15,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every concept.")] = False,
 ) -> None:
-    """Segment an image, or a data set, by the detectors of a layer: each pixel has that of its most active one."""
+    """Segment images, or a data set, by the detectors of a layer: each pixel has that of its most active one."""
     result = netdissect.load_result(run)
     with progress_bars() as progress:
         made = netdissect.segment(

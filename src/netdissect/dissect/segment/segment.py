@@ -1,6 +1,8 @@
 """Segment images by the detectors of a finished run: each pixel gets the concept of its most active detector."""
 
+import json
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +11,13 @@ from typing import Any, Unpack
 import numpy as np
 import polars as pl
 import torch
-from PIL import Image
 
 from netdissect.checksums import json_digest
 from netdissect.concepts import ConceptData
 from netdissect.concepts.build.render import encode_label_map
+from netdissect.concepts.dataset_folder import is_image_folder
 from netdissect.concepts.image_io import read_upright
+from netdissect.concepts.sources.source import find_files
 from netdissect.config import DissectConfig, Execution
 from netdissect.dissect.image_maps import checked_network, image_maps, network_pixels, run_layers
 from netdissect.dissect.image_sample import sample_images
@@ -22,15 +25,23 @@ from netdissect.dissect.reload import network_of
 from netdissect.dissect.segment.detector_composer import DetectorComposer
 from netdissect.dissect.segment.segment_options import SegmentOptions
 from netdissect.dissect.segment.segment_scores import SegmentScores
-from netdissect.dissect.segment.segmented_data import WORK, SegmentedData, draw, write_file
+from netdissect.dissect.segment.segmented_data import (
+    STAGE,
+    WORK,
+    SegmentedData,
+    draw,
+    evenly_spread,
+    label_map_names,
+    write_file,
+)
 from netdissect.errors import ResultError
 from netdissect.keywords import read_fields, takes_fields
-from netdissect.models import Network
+from netdissect.models import Layer, Network
 from netdissect.paths import writing
 from netdissect.plots.example_images import image_folder
-from netdissect.progress import ShowProgress, shown
+from netdissect.progress import Display, ShowProgress, shown
 from netdissect.result import Result
-from netdissect.result.files import digest_of_file
+from netdissect.result.files import digest_of_file, write_whole
 from netdissect.result.folder_lock import lock_folder
 from netdissect.result.formulas.formula_result import run_digest
 from netdissect.result.result import check_is_run
@@ -63,7 +74,7 @@ def segment(
     progress: ShowProgress = None,
     **options: Unpack[SegmentOptions],
 ) -> ComposedSegmentation:
-    """Segment an image, or each image of a data set, by the detectors of a layer of a finished run.
+    """Segment an image, or each image of a folder or data set, by the detectors of a layer of a finished run.
 
     Each pixel gets the concept of its most active detector; see
     `netdissect.scoring.segmentation.most_active.most_active`.
@@ -73,8 +84,9 @@ def segment(
     result
         The run.
     source
-        File of an image; or a data set in Broden's layout, whose labels the segments are compared with. It need not be
-        that of the run: concepts are the same if they have the same name.
+        File of an image; a folder of images alone, of which `max_images` takes the first; or a data set in Broden's
+        layout, whose labels the segments are compared with. It need not be that of the run: concepts are the same if
+        they have the same name.
     out
         Folder of label maps, tables and figures. Finished segmentations there are returned, and interrupted ones
         resumed.
@@ -115,23 +127,47 @@ def segment(
             data = SegmentedData(result, opened, images, composer, out, config, execution or Execution(), display)
             made = job.of_data(data)
         else:
-            made = job.of_image(images)
+            made = job.of_images(images, display)
         shutil.rmtree(out / WORK, ignore_errors=True)
     return made
 
 
 @dataclass(frozen=True)
-class ImageFile:
-    """An image that was read, and its file."""
+class ImageFiles:
+    """Images without labels.
 
-    path: Path
-    image: Image.Image
+    Attributes
+    ----------
+    source
+        One file, or the folder of all.
+    paths
+        Their files.
+    """
+
+    source: Path
+    paths: tuple[Path, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the files, below the folder."""
+        folder = self.source if self.source.is_dir() else self.source.parent
+        return [path.relative_to(folder).as_posix() for path in self.paths]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the names and contents."""
+        return json_digest({name: digest_of_file(path) for name, path in zip(self.names, self.paths, strict=True)})
 
 
-def _opened(source: ConceptData | str | Path, config: SegmentConfig) -> ConceptData | ImageFile:
-    """Open a data set; a path of anything but a folder is that of an image."""
-    if not isinstance(source, ConceptData) and Path(source).is_file():
-        return ImageFile(Path(source), read_upright(Path(source)).image)
+def _opened(source: ConceptData | str | Path, config: SegmentConfig) -> ConceptData | ImageFiles:
+    """Open a data set, a folder of images alone, or an image: a path of anything but a folder."""
+    if not isinstance(source, ConceptData):
+        path = Path(source)
+        if path.is_file():
+            read_upright(path)  # refused before the network is loaded
+            return ImageFiles(path, (path,))
+        if config.split is None and is_image_folder(path):
+            return ImageFiles(path, tuple(find_files(path)[: config.max_images]))
     fields = {name: getattr(config, name) for name in ("categories", "split", "max_images", "sample_seed")}
     return sample_images(source, DissectConfig(layers=("*",), **fields))[0]
 
@@ -142,13 +178,13 @@ def _network(result: Result, network: Network | torch.nn.Module | None, data_roo
     return checked_network(result, image_folder(result.info.data.root, data_root), network)
 
 
-def _inputs(result: Result, composer: DetectorComposer, images: ConceptData | ImageFile, config: SegmentConfig) -> str:
+def _inputs(result: Result, composer: DetectorComposer, images: ConceptData | ImageFiles, config: SegmentConfig) -> str:
     """Return the digest of what is segmented."""
     content: dict[str, Any] = {
         "format": FORMAT,
         "run": run_digest(result),
         "layer": composer.layer,
-        "images": images.digest if isinstance(images, ConceptData) else digest_of_file(images.path),
+        "images": images.digest,
         "config": config.model_dump(mode="json", exclude={"layer"}),
     }
     return json_digest(content)
@@ -210,20 +246,30 @@ class SegmentJob:
     config: SegmentConfig
     inputs: str
 
-    def of_image(self, file: ImageFile) -> ComposedSegmentation:
-        """Segment one image; the whole of it is stretched to the input of the network."""
-        path, image, info = file.path, file.image, self.result.info
-        layers = [layer for layer in run_layers(self.network, info) if layer.name == self.composer.layer]
+    def of_images(self, files: ImageFiles, display: Display) -> ComposedSegmentation:
+        """Segment images one by one; the whole of each is stretched to the input of the network."""
+        layers = [layer for layer in run_layers(self.network, self.result.info) if layer.name == self.composer.layer]
+        names, total = label_map_names(files.names), len(files.paths)
+        drawn, rows = evenly_spread(self.config.figures, total), []
+        for index, (path, own, name) in enumerate(zip(files.paths, files.names, names, strict=True)):
+            kept = self.out / WORK / f"{index}.json"  # written after the files of the image
+            if not kept.exists():
+                _keep(kept, self._segmented(path, layers, name, drawn=index in drawn))
+            rows.append((index, own, name, *json.loads(kept.read_bytes())))
+            display(STAGE, index + 1, total)
+        return self._saved(str(files.source), pl.DataFrame(rows, schema=IMAGES, orient="row"), None)
+
+    def _segmented(self, path: Path, layers: Sequence[Layer], name: str, *, drawn: bool) -> tuple[int, int, float]:
+        """Write the label map of an image, and its figure; return height, width and the covered share."""
+        image, info = read_upright(path).image, self.result.info
         pixels = network_pixels(image, info.network, str(path))[None]
         maps = image_maps(self.network, layers, pixels, info.config)[self.composer.layer][0]
         units = self.composer.active(maps, None).units
-        name, covered = f"{path.stem}.png", float((units >= 0).mean())
         write_file(self.out / LABEL_MAPS, name, encode_label_map(self.composer.label_map(units)))
-        if self.config.figures:
+        if drawn:
             draw(image, self.composer, (maps, None), self.out / FIGURES, name, self.config.figure_format)
-        row = (0, path.name, name, *units.shape, covered)
-        images = pl.DataFrame([row], schema=IMAGES, orient="row")
-        return self._saved(str(path), images, None)
+        height, width = units.shape
+        return height, width, float((units >= 0).mean())
 
     def of_data(self, data: SegmentedData) -> ComposedSegmentation:
         """Segment each image of a data set, and compare the segments with its labels."""
@@ -267,3 +313,9 @@ class SegmentJob:
         info = self.result.info
         splits = {info.config.split, data.rows[0].split if self.config.split else None}
         return Path(info.data.root).resolve() == data.root.resolve() and (None in splits or len(splits) == 1)
+
+
+def _keep(path: Path, measured: tuple[int, int, float]) -> None:
+    content = json.dumps(measured).encode()
+    with writing(path, REMEDY):
+        write_whole(path, lambda file: file.write(content))

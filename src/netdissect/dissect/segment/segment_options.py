@@ -20,7 +20,7 @@ class SegmentOptions(TypedDict, total=False):
     """Only this split of a data set. None: both."""
 
     max_images: int | None
-    """Segment this many images of a data set, drawn at random. None: all."""
+    """Segment this many images: of a data set drawn at random, of a folder the first. None: all."""
 
     sample_seed: int
     """Seed of the draw of the images."""

@@ -126,16 +126,13 @@ class SegmentedData:
 
     @cached_property
     def names(self) -> list[str]:
-        """File of the label map of each image: the name of the image with another suffix, if no two have one name."""
-        images = [PurePosixPath(row.image) for row in self.data.rows]
-        short = [image.with_suffix(".png").as_posix() for image in images]
-        return short if len(set(short)) == len(short) else [f"{image.as_posix()}.png" for image in images]
+        """File of the label map of each image."""
+        return label_map_names([row.image for row in self.data.rows])
 
     @cached_property
     def drawn(self) -> set[int]:
         """Indices of the images that are drawn."""
-        count = min(self.config.figures, len(self.data))
-        return set(np.linspace(0, len(self.data) - 1, count).round().astype(int).tolist())
+        return evenly_spread(self.config.figures, len(self.data))
 
     @property
     def block(self) -> int:
@@ -228,6 +225,18 @@ class SegmentedData:
             },
             schema=IMAGES,
         )
+
+
+def label_map_names(images: Sequence[str]) -> list[str]:
+    """Return the file of the label map of each image: its name with another suffix, if no two have one name."""
+    paths = [PurePosixPath(image) for image in images]
+    short = [path.with_suffix(".png").as_posix() for path in paths]
+    return short if len(set(short)) == len(short) else [f"{path.as_posix()}.png" for path in paths]
+
+
+def evenly_spread(most: int, count: int) -> set[int]:
+    """Return at most `most` indices of `count` images, from the first to the last."""
+    return set(np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist())
 
 
 def write_file(folder: Path, name: str, content: bytes) -> None:
