@@ -1,5 +1,6 @@
 """A run with bases is measured: cells and their concepts by brute force, tables, resumption, and what is refused."""
 
+import csv
 import shutil
 from dataclasses import replace
 
@@ -16,11 +17,13 @@ from netdissect.concepts import Size
 from netdissect.config import DissectConfig, Execution, Protocol
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.image_maps import run_layers
+from netdissect.dissect.reload import data_of
 from netdissect.errors import ConfigError, ResultError, ShapeError
 from netdissect.evaluation.dictionaries.bases_evaluation import load_bases
 from netdissect.evaluation.dictionaries.basis_metrics import BASIS_METRICS, EMBEDDING_METRICS
 from netdissect.evaluation.dictionaries.labeled_cells import CellRequest, read_cells
 from netdissect.evaluation.dictionaries.measure import encode_cells
+from netdissect.evaluation.open_vocabulary.embedding_source import EmbeddingSource
 from netdissect.models import ActivationRecorder, exact_patterns
 from netdissect.models.dictionaries.basis import LinearBasis
 from netdissect.models.dictionaries.sparse_dictionary import DictionaryWeights, SparseDictionary
@@ -240,6 +243,34 @@ def test_an_interrupted_pass_resumes_and_a_damaged_part_is_refused(run, network,
     part.write_bytes(part.read_bytes()[:-50])
     with pytest.raises(ResultError, match=r"part-00001\.npz is damaged"):
         resumed.cells(LAYER)
+
+
+@pytest.fixture(scope="module")
+def run_of_some(network, labeled_data, tmp_path_factory):
+    config = DissectConfig(layers=("fc",), max_images=20, sample_seed=3, protocol=Protocol(quantiles=(0.05,)),
+                           statistics={"bootstrap": 0, "permutations": 0})  # fmt: skip
+    return netdissect.dissect(network, labeled_data, config=config, out=tmp_path_factory.mktemp("some") / "run")
+
+
+def test_embeddings_of_all_images_of_the_data_set_give_those_of_the_run(run_of_some, network, labeled_data, embeddings):
+    with (labeled_data / "index.csv").open(encoding="utf-8") as file:
+        names = [row["image"] for row in csv.DictReader(file)]
+    own = [names.index(row.image) for row in data_of(run_of_some.info).rows]
+    found = [
+        netdissect.evaluate_bases(
+            run_of_some, network=network, embeddings=given, config=netdissect.EvaluateBasesConfig(replicates=20)
+        )
+        for given in (embeddings, embeddings[own], embeddings[:20])
+    ]
+    assert own != list(range(20))
+    assert_frame_equal(found[0].units, found[1].units)
+    assert not found[0].units.equals(found[2].units)
+    space = EmbeddingSource((embeddings, np.eye(2, 4) + 1)).space(run_of_some, ("tree", "car"))  # of netdissect label
+    expected = embeddings[own] / np.linalg.norm(embeddings[own], axis=1, keepdims=True)
+    np.testing.assert_allclose(space.images, expected, rtol=1e-12)
+    message = r"have 21 rows for 20 images. Expected one row for each of the 60 rows of .*index\.csv, in that order"
+    with pytest.raises(ShapeError, match=message):
+        netdissect.evaluate_bases(run_of_some, network=network, embeddings=embeddings[:21])
 
 
 def test_embeddings_of_another_number_of_images_or_of_the_network_itself_are_refused(run, network, embeddings):

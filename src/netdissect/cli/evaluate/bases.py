@@ -16,9 +16,10 @@ from netdissect.cli_options import Typed, with_options
 from netdissect.evaluation.dictionaries.evaluate_bases_config import EvaluateBasesConfig
 
 EMBEDDINGS_HELP = (
-    "Embeddings of the run's images by another network, for monosemanticity, clarity and redundancy: IMAGES.npy, "
-    "network:NETWORK#LAYER (means over the cells of a layer), transformers:NAME_OR_DIR (CLIP, SigLIP), "
-    "python:package.module:factory, or the .safetensors file of a two-tower network. Default: these are left out."
+    "Embeddings of the run's images by another network, for monosemanticity, clarity and redundancy: IMAGES.npy (a "
+    "row for each row of index.csv), network:NETWORK#LAYER (means over the cells of a layer), "
+    "transformers:NAME_OR_DIR (CLIP, SigLIP), python:package.module:factory, or the .safetensors file of a two-tower "
+    "network. Default: these are left out."
 )
 
 

@@ -1,6 +1,6 @@
 """Embeddings that were computed elsewhere: arrays in .npy or .safetensors files.
 
-images.npy,words.npy      float (N, D) of the run's images in index order, and float (W, D) in the order of the words
+images.npy,words.npy      float (N, D), see `embedding_rows`, and float (W, D) in the order of the words
 both.safetensors          the same as tensors named images and words
 """
 

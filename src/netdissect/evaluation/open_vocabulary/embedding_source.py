@@ -25,6 +25,7 @@ from netdissect.evaluation.open_vocabulary.embedding_model import (
     embedding_files,
     load_embedding_model,
 )
+from netdissect.evaluation.open_vocabulary.embedding_rows import rows_of_run
 from netdissect.evaluation.open_vocabulary.similarity import WordSpace
 from netdissect.models import Network
 from netdissect.result import Result
@@ -100,7 +101,8 @@ class EmbeddingSource:
                 self.model, data_of(result.info, data_root), self.batch_size, self.cache_folder, progress
             )
         else:
-            of_images, of_words = self._arrays
+            given, of_words = self._arrays
+            of_images = rows_of_run(given, result.info, data_root)
         return word_space(of_images, of_words, result.info.data.images, len(words))
 
     def images(
@@ -124,7 +126,8 @@ class EmbeddingSource:
             else:
                 data = data_of(result.info, data_root)
                 embedded = embed_images(model, data, self.batch_size, self.cache_folder, progress)
-        return unit_vectors(embedded, result.info.data.images, "the embeddings of images", "image")
+        chosen = rows_of_run(embedded, result.info, data_root)
+        return unit_vectors(chosen, result.info.data.images, "the embeddings of images", "image")
 
     def check_images(self, network: Network) -> None:
         """Load what embeds images, or read their embeddings, so that a mistake is found before anything long runs.

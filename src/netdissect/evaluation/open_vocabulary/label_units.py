@@ -46,7 +46,7 @@ def label(
         ``.safetensors`` file of a two-tower network, an
         `netdissect.evaluation.open_vocabulary.embedding_model.EmbeddingModel`; or their embeddings:
         ``IMAGES.npy,WORDS.npy``, a ``.safetensors`` file with the tensors images and words, or a pair of arrays float
-        (N, D) and (W, D) in the order of the run's images and of the words.
+        (N, D), a row for each row of ``index.csv`` or for each image of the run, and (W, D) in the order of the words.
     config
         Options as an object; single options below override its fields.
     data_root
