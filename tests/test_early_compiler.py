@@ -106,6 +106,55 @@ def test_no_process_is_started_where_it_would_not_help_or_not_be_safe(tmp_path: 
     assert found == {"started": 0, "hits": 0, "misses": 2, "children left": False}
 
 
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_limit_on_processes_leaves_the_loops_to_this_one(tmp_path: Path, failing: int) -> None:
+    program = f"""
+forks, fork = [], os.fork
+def limited():
+    forks.append(1)
+    if len(forks) >= {failing}:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+os.fork = limited
+files = len(os.listdir("/proc/self/fd"))
+processes = start()
+assert call()
+assert len(os.listdir("/proc/self/fd")) == files
+report(processes)
+"""
+    found = report_of(tmp_path, program)
+    assert found == {"started": failing - 1, "hits": failing - 1, "misses": 3 - failing, "children left": False}
+
+
+def test_closed_standard_streams_are_not_taken_for_the_pipe(tmp_path: Path) -> None:
+    program = """
+output = os.dup(1)
+for stream in range(3):
+    os.close(stream)
+processes = start()
+assert call()
+os.dup2(output, 1)
+report(processes)
+"""
+    assert report_of(tmp_path, program) == {"started": 2, "hits": 2, "misses": 0, "children left": False}
+
+
+def test_an_interruption_at_the_fork_ends_this_process_alone(tmp_path: Path) -> None:
+    program = """
+fork = os.fork
+def interrupted():
+    pid = fork()
+    os.kill(os.getpid(), signal.SIGINT)
+    return pid
+os.fork = interrupted
+try:
+    start()
+except KeyboardInterrupt:
+    os.write(1, b'{"ended": 1}')
+"""
+    assert report_of(tmp_path, program) == {"ended": 1}
+
+
 def test_no_process_outlives_one_that_ends_or_is_interrupted_before_it_needs_the_code(tmp_path: Path) -> None:
     program = """
 slow = [(double, (int64[::1],))]

@@ -30,14 +30,16 @@ def compile_early(shares: Iterable[Sequence[LoopTypes]]) -> list["EarlyCompiler"
     -------
     list
         The processes; empty where all loops are in the cache, where the cache does not outlast this process, or where
-        no process can be forked: not on Linux, with one processor, or after a thread was started.
+        no process can be forked: not on Linux, with one processor, after a thread was started, or beyond a limit on
+        processes or memory.
     """
     if not _can_fork():
         return []
     needed = [[job for job in share if is_missing(*job)] for share in shares]
     if any(needed):
         prepare_compiler()  # once for all processes
-    return [_start(share) for share in needed if share]
+    started = [_start(share) for share in needed if share]
+    return [process for process in started if process is not None]
 
 
 def _can_fork() -> bool:
@@ -79,29 +81,46 @@ class EarlyCompiler:
             os.waitpid(pid, 0)
 
 
-def _start(share: Sequence[LoopTypes]) -> EarlyCompiler:
-    """Fork a process that compiles these loops."""
+def _start(share: Sequence[LoopTypes]) -> EarlyCompiler | None:
+    """Fork a process that compiles these loops; None: none can be started, by a limit on processes or memory."""
     reading, writing = os.pipe()
     parent = os.getpid()
-    with warnings.catch_warnings():
-        # Python 3.12 warns of threads: those of NumPy's matrix products, which end before a fork.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        _compile_and_exit(share, writing, lambda: os.getppid() == parent)
-    os.close(writing)
-    process = EarlyCompiler(pid, reading, len(share))
+    # A Ctrl-C at the fork would end the run twice: here, and in the copy, with what is written or removed at the end.
+    usual = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pid = _fork()
+        if pid == 0:
+            _compile_and_exit(share, writing, usual, lambda: os.getppid() == parent)
+        process = EarlyCompiler(pid, reading, len(share))
+    except OSError:
+        os.close(reading)
+        return None
+    finally:
+        os.close(writing)
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
     for number, (loop, types) in enumerate(share, 1):
         expect(loop, types, partial(process.wait, number))
     return process
 
 
-def _compile_and_exit(share: Sequence[LoopTypes], pipe: int, is_awaited: Callable[[], bool]) -> None:
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # Python 3.12 warns of threads: those of NumPy's matrix products, which end before a fork.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _compile_and_exit(
+    share: Sequence[LoopTypes], pipe: int, signals: Iterable[int], is_awaited: Callable[[], bool]
+) -> None:
     """Compile loops, silently; each is announced by one byte."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
         gc.disable()
         silence = os.open(os.devnull, os.O_RDWR)
+        while pipe <= 2:  # where a standard stream was closed, the pipe has its number
+            pipe = os.dup(pipe)
         for stream in range(3):
             os.dup2(silence, stream)
         for loop, types in share:
