@@ -1,9 +1,10 @@
 """Where compiled loops are kept, and what happens where they cannot be."""
 
+import importlib.util
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -66,13 +67,55 @@ def test_loops_are_compiled_into_a_temporary_folder_where_others_may_write_the_c
     assert len(warned) == 1, "said once"
 
 
-def test_machine_code_that_finds_no_room_on_the_disk_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(caching.IndexDataCacheFile, "save", full)
-    monkeypatch.setattr(caching.IndexDataCacheFile, "load", lambda *_: None)
+
+def test_machine_code_that_finds_no_room_on_the_disk_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_open_for_write", full)
     assert jit.compiled(double)(4) == 8
+
+
+def loop_of(path: Path, factor: int) -> CPUDispatcher:
+    """Write a module with a loop, and compile it."""
+    path.write_text(f"def scale(number):\n    return number * {factor}\n")
+    spec: Any = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return jit.compiled(module.scale)
+
+
+def test_code_of_an_older_version_is_not_run_for_newer_code_that_was_not_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "code"))
+    path = tmp_path / "module.py"
+    assert loop_of(path, 3)(2) == 6
+    with monkeypatch.context() as no_room:
+        no_room.setattr(caching.IndexDataCacheFile, "_save_data", full)
+        assert loop_of(path, 10)(2) == 20
+    kept = loop_of(path, 10)
+    assert (kept(2), sum(kept.stats.cache_hits.values())) == (20, 0)
+    again = loop_of(path, 10)
+    assert (again(2), sum(again.stats.cache_hits.values())) == (20, 1)
+    assert len(list(tmp_path.rglob("*.nbc"))) == 1, "the code of the older version is removed"
+
+
+@pytest.mark.parametrize("ending", [".nbi", ".nbc"])
+@pytest.mark.parametrize("left", [0, 60, -1])
+def test_machine_code_that_was_cut_short_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ending: str, left: int
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    assert jit.compiled(double)(4) == 8
+    (path,) = tmp_path.rglob(f"*{ending}")
+    path.write_bytes(path.read_bytes()[:left])
+    cut = jit.compiled(double)
+    assert jit.is_missing(cut, (numba.int64,)) == (ending == ".nbi")
+    assert cut(4) == 8
+    again = jit.compiled(double)
+    assert (again(4), sum(again.stats.cache_hits.values())) == (8, 1)
 
 
 def total(pair: tuple[int, int]) -> int:

@@ -3,6 +3,7 @@
 import atexit
 import functools
 import os
+import pickle
 import shutil
 import stat
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import numba
 from numba.core import caching, codegen, compiler, compiler_machinery, typed_passes, untyped_passes
@@ -26,6 +28,9 @@ _usual_passes: Any = compiler.DefaultPassBuilder.define_nopython_pipeline
 _make_function: Any = numba._dynfunc.make_function  # type: ignore[attr-defined]
 _FunctionCode: Any = caching.CompileResultCacheImpl
 _FunctionCache: Any = caching.FunctionCache
+_Files: Any = caching.IndexDataCacheFile
+UNREADABLE = (AttributeError, ImportError, EOFError, pickle.UnpicklingError)
+"""What reading code raises that is cut short, or of a version with other types."""
 # By position: some versions of Numba begin the names of these classes with an underscore.
 _Provided, _InPackage, _UserWide, *_ = _FunctionCode._locator_classes
 
@@ -241,13 +246,33 @@ class _Code(_FunctionCode):  # type: ignore[misc]
     _locator_classes = (_Provided, _InPackage, _UserFolder, _TemporaryFolder)
 
 
+class _CodeFiles(_Files):  # type: ignore[misc]
+    """An index of machine code, and files that it names once they are written.
+
+    Numba names a file first, by a number that an older version of the source used, too: a process that was killed
+    between the two, or found no room on the disk, left an index by which later processes ran the code of that version.
+    """
+
+    def save(self, key: Any, code: Any) -> None:
+        """Keep machine code, and remove what the index no longer names."""
+        name = self._data_name(uuid4().int)
+        self._save_data(name, code)
+        index = self._load_index() | {key: name}
+        self._save_index(index)
+        for path in Path(self._cache_path).glob(self._data_name_pattern.replace("{number:d}", "*")):
+            if path.name not in index.values():
+                path.unlink(missing_ok=True)
+
+
 class _Cache(_FunctionCache):  # type: ignore[misc]
-    """Compiles again where machine code finds no room on the disk, or is of a version with other types."""
+    """Compiles again where machine code finds no room on the disk, or cannot be read."""
 
     _impl_class = _Code
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _CodeFiles(self._cache_path, self._impl.filename_base, stamp)
         self.awaited: dict[Any, Callable[[], None]] = {}
 
     def lacks(self, types: tuple[Any, ...]) -> bool:
@@ -256,7 +281,7 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
             return False
         try:
             name = self._cache_file._load_index().get(self._index_key(types, cpu_target.target_context.codegen()))
-        except (AttributeError, ImportError, OSError):  # as in `load_overload`
+        except (*UNREADABLE, OSError):
             return True
         return name is None or not Path(self._cache_path, name).exists()
 
@@ -270,7 +295,7 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
         self.awaited.pop(signature[0], bool)()
         try:
             return super().load_overload(*signature)
-        except (AttributeError, ImportError):  # Numba reads the types before it sees that the source has changed
+        except UNREADABLE:  # Numba reads the types before it sees that the source has changed
             with suppress(OSError):
                 self.flush()
             return None
