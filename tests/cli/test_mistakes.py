@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from first_day import FACTORY, unchanged
+from netdissect.cli.app import app
 
 TINY = f"python:{FACTORY}:tiny"
 RUN = f"run {TINY} --concepts data --layer conv2 --out new"
@@ -233,6 +235,16 @@ def test_a_head_that_the_checkpoint_lacks(netdissect, first_day_folder, tmp_path
     outcome = netdissect(*command.split(), "conv2")
     assert outcome.code == 0
     assert "headless.pth has no weights for head.weight, head.bias" in outcome.err
+
+
+def test_help_and_the_completion_of_a_shell_take_options_that_were_typed_twice(netdissect):
+    twice = ("--min-iou", "0.1", "--min-iou", "0.2")
+    helped = netdissect("run", *twice, "--help")
+    assert helped.code == 0
+    assert "Usage: netdissect run" in helped.out
+    command = typer.main.get_command(app).commands["run"]
+    context = command.make_context("run", list(twice), resilient_parsing=True)
+    assert context.params["config__min_iou"] == "0.2"
 
 
 def test_an_image_that_is_cut_short_is_named(netdissect, first_day_folder, tmp_path):

@@ -25,7 +25,10 @@ class OneValueCommand(TyperCommand):
         ConfigError
             If an option that takes one value was typed more often.
         """
-        _, _, typed = self.make_parser(ctx).parse_args(list(args))  # what is parsed is taken out of the list
+        rest = super().parse_args(ctx, list(args))  # what is parsed is taken out of the list
+        if ctx.resilient_parsing:  # a shell completes what is being typed
+            return rest
+        _, _, typed = self.make_parser(ctx).parse_args(list(args))
         for option, times in Counter(typed).items():
             if times > 1 and isinstance(option, TyperOption) and not (option.multiple or option.is_flag):
                 name = max(option.opts, key=len)
@@ -33,7 +36,7 @@ class OneValueCommand(TyperCommand):
                     f"{name} was given {counted(times, 'times')}, and {ctx.command_path} takes one value of it. "
                     "Expected one: run the command once for each value, or remove all but one."
                 )
-        return super().parse_args(ctx, args)
+        return rest
 
 
 def commands_of(app: typer.Typer) -> Iterator[CommandInfo]:
