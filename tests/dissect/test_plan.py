@@ -17,7 +17,7 @@ from netdissect.dissect.choices.count_memory import check_counts, count_text
 from netdissect.dissect.cost_estimate import _bytes_of_layer, _with_measured_activity
 from netdissect.dissect.cost_plan import ACTIVE_UNITS, CostPlan, LayerPlan
 from netdissect.dissect.forward import Activations
-from netdissect.dissect.statistics.permutation_cost import PermutationCost
+from netdissect.dissect.statistics.permutation_cost import MEGABYTE, PermutationCost
 from netdissect.errors import ConfigError
 from netdissect.models import Layer
 
@@ -61,9 +61,19 @@ def test_the_cost_of_permutations_is_expected_from_quantiles_units_and_label_map
     cost = PermutationCost.expected(plans, ConceptData(Path("nowhere"), (), (), tuple(rows)), config)
     # A share of the pixels in runs two cells long, as if each row of a label map had 14 or 3.5 places for them, or 10.
     assert cost.runs == round(0.025 * (10 * (200 * 14 + 60 * 10) + 20 * 260 * 3.5))
-    assert (cost.layers, cost.images) == (2, 3)
-    assert cost.nanoseconds == 6 * cost.runs + 1000 * 2 * 3
-    assert cost.text(100) == "100 permutations, about 0 s of computing"
+    assert (cost.masks, cost.label_ids, cost.images) == ((20, 40), 1, 3)
+    assert cost.nanoseconds == 6 * cost.runs + 1000 * 2 * 3 + 5 * 60
+    assert cost.text(100, MEGABYTE) == "100 permutations, about 0 s of computing"
+
+
+def test_the_time_of_permutations_follows_the_number_of_steps_that_memory_allows() -> None:
+    cost = PermutationCost(runs=0, masks=(1000, 250), label_ids=100, images=5000)
+    counts = 4 * 100 * 50  # bytes of the counts of one mask in fifty permutations
+    assert cost.steps(50, 1250 * counts) == 1  # of both layers together
+    assert [cost.steps(50, masks * counts) for masks in (1249, 999, 100, 1, 0)] == [2, 3, 13, 1250, 1250]
+    text = "50 permutations, about {:.0f} s of computing"
+    assert cost.text(50, 1250 * counts) == text.format(50 * cost.nanoseconds / 1e9 + 5)
+    assert cost.text(50, 100 * counts) == text.format(50 * cost.nanoseconds / 1e9 + 13 * 5)
 
 
 def test_the_store_of_a_sparse_layer_is_planned_and_estimated_as_large_as_it_is(tmp_path: Path) -> None:

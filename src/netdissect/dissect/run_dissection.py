@@ -37,7 +37,7 @@ from netdissect.dissect.statistics.extra_metrics import ExtraMetrics, measure_ex
 from netdissect.dissect.statistics.iqr_pass import STAGE, count_between_levels, iqr_levels
 from netdissect.dissect.statistics.layer_counts import LayerCounts
 from netdissect.dissect.statistics.per_image_tables import KEPT_RUN_BYTES
-from netdissect.dissect.statistics.permutation_cost import PermutationCost
+from netdissect.dissect.statistics.permutation_cost import MEGABYTE, PermutationCost
 from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest, fdr_limit
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe, run_identity
 from netdissect.dissect.work_dir.run_log import RunLog, timed
@@ -270,7 +270,7 @@ def _permutations_text(source: DissectionInputs, plan: CostPlan) -> str:
         return ""
     cost = PermutationCost.expected(plan.layers, source.data, source.config)
     permutations = cost.auto_permutations if asked == "auto" else asked
-    return f"; then {cost.text(permutations)}"
+    return f"; then {cost.text(permutations, source.execution.memory_mb * MEGABYTE)}"
 
 
 def _masks_text(source: DissectionInputs, plan: CostPlan) -> str:

@@ -164,20 +164,21 @@ def test_images_of_different_annotations_are_never_permuted() -> None:
         assert len({strata[row] for row in rows}) == 1
 
 
+@pytest.mark.parametrize("most", [12, 40])  # more than two blocks of labels are counted by label set
 @pytest.mark.parametrize("null", ["images", "locations"])
 @pytest.mark.parametrize(("size", "duplicates"), [((3, 85), "once"), ((3, 86), "each"), ((4, 300), "once")])
 def test_counts_are_exact_whatever_the_bits_that_they_take(
-    size: tuple[int, int], duplicates: Duplicates, null: NullModel
+    size: tuple[int, int], duplicates: Duplicates, null: NullModel, most: int
 ) -> None:
     # Three channels of one label count a pixel up to three times: 85 pixels of a row fit into 8 bits, 86 do not.
     rng = np.random.default_rng(4)
-    concepts = tuple(Concept(label_id, str(label_id), "object", 1, 1.0) for label_id in range(1, 41))
+    concepts = tuple(Concept(label_id, str(label_id), "object", 1, 1.0) for label_id in range(1, most + 1))
     data = ConceptData(Path("nowhere"), ("object",), concepts, ())
-    drawn_labels = rng.integers(0, 41, (5, 3, *size))
+    drawn_labels = rng.integers(0, most + 1, (5, 3, *size))
     drawn_labels[:, :, 0] = 7
     drawn_labels[0, :, 1] = rng.integers(0, 2, size[1])
     images = [
-        ImageLabels.of(Labels(channels.astype(np.int32), np.array([9, 40], np.int32)), data, duplicates)
+        ImageLabels.of(Labels(channels.astype(np.int32), np.array([9, most], np.int32)), data, duplicates)
         for channels in drawn_labels
     ]
     active = rng.random((5, 6, *size)) < 0.7
@@ -189,10 +190,10 @@ def test_counts_are_exact_whatever_the_bits_that_they_take(
         rng = np.random.default_rng((0, permutation, 17))
         partners = rng.permutation(5) if null == "images" else range(5)
         shifts = np.zeros((5, 2), int) if null == "images" else rng.integers((0, 0), size, (5, 2))
-        expected = np.zeros((6, 41), int)
+        expected = np.zeros((6, most + 1), int)
         for masks_of_image, partner, shift in zip(active, partners, shifts, strict=True):
             channels = np.roll(images[partner].label_channels, shift, (1, 2))
-            for unit, label_id in product(range(6), range(1, 41)):
+            for unit, label_id in product(range(6), range(1, most + 1)):
                 expected[unit, label_id] += (channels[:, masks_of_image[unit]] == label_id).sum()
                 expected[unit, label_id] += (
                     list(images[partner].image_level).count(label_id) * masks_of_image[unit].sum()
@@ -245,9 +246,7 @@ def test_random_units_have_uniform_p_values_and_planted_units_small_ones() -> No
     counts = PermutationCounts.zeros(range(200), len(observed), data, seed=0, null="images", restriction="annotated")
     counts.update(StratumMasks.of(list(map(MaskRuns.of, on))), BatchLabels.of(labels).arrays, 0, data.category_of, 2)
     zeros = np.zeros(0, np.int64)
-    best = counts.best_concepts(
-        data, ConceptTotals(totals, zeros, zeros), IoUCounts(hits[None], activation), everything
-    )
+    best = counts.best_concepts(data, ConceptTotals(totals, zeros, zeros), activation[0], everything)
     found = p_values(observed, np.stack([permutation.scores[:, 0] for permutation in best]))
     assert kstest(found[:noise], "uniform").pvalue > 0.01
     assert found[noise:].max() < 1e-6

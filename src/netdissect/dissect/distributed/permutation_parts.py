@@ -110,7 +110,7 @@ class PermutationParts:
     @property
     def step(self) -> int:
         """Number of permutations of a part in a merge."""
-        return max(MIN_STEP, PART_SECONDS * 10**9 // self.test.masks.cost.nanoseconds)
+        return max(MIN_STEP, PART_SECONDS * 10**9 // self.test.cost.nanoseconds)
 
     def measure_missing(self) -> None:
         """Count all permutations that no finished part holds; see `measure`."""

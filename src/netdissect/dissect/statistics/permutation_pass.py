@@ -1,15 +1,16 @@
 """The permutation test of a run: stored masks of all layers are paired with the labels of other images.
 
-    MaskFiles of the counting pass -> PermutationCounts, as many as fit into memory -> PermutationNull
+    MaskFiles of the counting pass -> PermutationCounts, of as many masks as fit into memory -> PermutationNull
 
 Source: `netdissect.scoring.statistics.permutation` for the null hypothesis, and
 `netdissect.scoring.statistics.multiple_testing` for p-values and limits.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 import numpy as np
@@ -20,12 +21,14 @@ from netdissect.concepts import Size
 from netdissect.config import RULES, DissectConfig, Execution, Progress, Rule
 from netdissect.dissect.label_reader import LabelReader
 from netdissect.dissect.passes import CountResult, TwoPass
+from netdissect.dissect.statistics.permutation_cost import MEGABYTE, PermutationCost
+from netdissect.dissect.statistics.permutation_strata import MaskBlocks, MaskSlice, StrataLabels
 from netdissect.dissect.work_dir.mask_files import MaskFiles
 from netdissect.progress import show_line
 from netdissect.result.statistics_schema import NULL_COUNTS
-from netdissect.scoring import BatchLabels, ConceptTotals, ImageLabels, IoUCounts
+from netdissect.scoring import ConceptTotals, IoUCounts
 from netdissect.scoring.detectors import DetectorCount
-from netdissect.scoring.mask_runs import check_runs
+from netdissect.scoring.mask_runs import MaskRuns, check_runs
 from netdissect.scoring.statistics.multiple_testing import adjust_pvalues, fdr_threshold, null_detector_counts, p_values
 from netdissect.scoring.statistics.permutation import (
     BestConcepts,
@@ -36,8 +39,9 @@ from netdissect.scoring.statistics.permutation import (
 )
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
-MEGABYTE = 2**20
+LABEL_BYTES, HELD_SHARE = 2, 4  # of a pixel of a label map; largest share of the memory of counts that these may take
 BLOCK = 500  # images permuted among each other: about 50 MB with their label maps
 
 
@@ -161,11 +165,22 @@ class PermutationTest:
     def permutations(self) -> range:
         """All permutations."""
         asked = self.config.permutations
-        return range(self.masks.cost.auto_permutations if asked == "auto" else asked)
+        return range(self.cost.auto_permutations if asked == "auto" else asked)
+
+    @property
+    def cost(self) -> PermutationCost:
+        """What the test of all layers costs."""
+        masks, concepts = [len(self._masks(name)) for name in self.counts], len(self.labels.data.category_of)
+        return PermutationCost(int(self.masks.num_runs.sum()), tuple(masks), concepts, len(self.masks.strata))
+
+    @property
+    def _memory_bytes(self) -> int:
+        """Most bytes of counts at a time."""
+        return self.execution.memory_mb * MEGABYTE
 
     def announcement(self, permutations: int) -> str:
         """Return a line that says how many permutations follow, and their time."""
-        return f"permutation test: {self.masks.cost.text(permutations)}"
+        return f"permutation test: {self.cost.text(permutations, self._memory_bytes)}"
 
     def run(self) -> dict[str, PermutationNull]:
         """Return the null distribution of every layer."""
@@ -174,25 +189,48 @@ class PermutationTest:
 
     def best_concepts(self, permutations: range) -> dict[str, list[BestConcepts]]:
         """Return the best concepts of the masks of every layer in some permutations."""
-        best: dict[str, list[BestConcepts]] = {name: [] for name in self.counts}
-        steps = self._steps(permutations)
-        for step, (layers, some) in enumerate(steps):
-            for name, of_step in self._best_of_step(layers, some, partial(self._show, permutations, len(steps), step)):
-                best[name] += of_step
-        return best
+        best, strata = self._no_concepts(len(permutations)), self._strata()
+        steps = self.cost.steps(len(permutations), self._memory_bytes)
+        map_bytes = LABEL_BYTES * int(self.masks.strata[:, :2].prod(axis=1).sum())
+        labels = StrataLabels(self.labels, strata, hold=steps > 1 and map_bytes <= self._memory_bytes // HELD_SHARE)
+        for step, slices in enumerate(self._slices(len(permutations), strata)):
+            show = partial(self._show, permutations, steps, step)
+            for some, found in self._best_of_step(slices, permutations, labels, show):
+                chosen = slice(some.masks.start, some.masks.stop)
+                for index, (label_ids, scores) in enumerate(found):
+                    best[some.layer].label_ids[index, chosen], best[some.layer].scores[index, chosen] = (
+                        label_ids,
+                        scores,
+                    )
+        return {name: list(map(BestConcepts, *arrays)) for name, arrays in best.items()}
+
+    def _no_concepts(self, permutations: int) -> dict[str, BestConcepts]:
+        """Return arrays for the best concepts of every layer, with the permutations as first axis."""
+        shapes = {
+            name: (permutations, counts.intersection[..., 0].size, len(self.labels.data.categories))
+            for name, counts in self.counts.items()
+        }
+        return {name: BestConcepts(np.zeros(shape, np.int32), np.zeros(shape)) for name, shape in shapes.items()}
+
+    def _strata(self) -> list[Ints]:
+        """Return the images of each stratum."""
+        annotated = [tuple(stratum) for stratum in self.masks.strata.tolist()]
+        return list(annotation_strata(annotated, BLOCK, self.config.statistics.stats_seed))
 
     def _best_of_step(
-        self, layers: Sequence[str], permutations: range, show: Callable[[int], None]
-    ) -> list[tuple[str, list[BestConcepts]]]:
-        """Return the best concepts of some layers; the counts that were in memory for them are no longer."""
-        permuted = {name: self._zeros(name, permutations) for name in layers}
-        for images in self._count(permuted):
+        self, slices: Sequence[MaskSlice], permutations: range, labels: StrataLabels, show: Callable[[int], None]
+    ) -> list[tuple[MaskSlice, list[BestConcepts]]]:
+        """Return the best concepts of some masks; the counts that were in memory for them are no longer."""
+        permuted = [(some, self._zeros(len(some.masks), permutations)) for some in slices]
+        for images in self._count(permuted, labels):
             show(images)
-        data, totals, candidates = self.labels.data, self.concept_totals, self._candidates
-        return [
-            (name, list(counted.best_concepts(data, totals, self.counts[name], candidates)))
-            for name, counted in permuted.items()
-        ]
+        found = []
+        for some, counted in permuted:
+            activation = self.counts[some.layer].activation
+            of_slice = activation.reshape(-1, activation.shape[-1])[some.masks.start : some.masks.stop]
+            best = counted.best_concepts(self.labels.data, self.concept_totals, of_slice, self._candidates)
+            found.append((some, list(best)))
+        return found
 
     def _show(self, permutations: range, steps: int, step: int, images: int) -> None:
         """Show how many of the permutations are done after so many images of a step."""
@@ -200,19 +238,38 @@ class PermutationTest:
         if self.progress:
             self.progress("permutations", permutations.start + finished, len(self.permutations))
 
-    def _steps(self, permutations: range) -> list[tuple[tuple[str, ...], range]]:
-        """Divide the work into layers and permutations whose counts fit into memory; each step reads all labels."""
-        available = self.execution.memory_mb * MEGABYTE // 4
-        sizes = {name: counts.intersection.size for name, counts in self.counts.items()}
-        if len(permutations) * sum(sizes.values()) <= available:
-            return [(tuple(sizes), permutations)]
-        steps: list[tuple[tuple[str, ...], range]] = []
-        for name, size in sizes.items():
-            at_once = max(1, available // size)
-            steps += [
-                ((name,), permutations[first : first + at_once]) for first in range(0, len(permutations), at_once)
+    def _slices(self, permutations: int, strata: Sequence[Ints]) -> Iterator[list[MaskSlice]]:
+        """Divide the masks into those whose counts fit into memory: all of all layers, or some of one layer."""
+        if self.cost.steps(permutations, self._memory_bytes) == 1:
+            yield [
+                MaskSlice(name, self._masks(name), partial(self._stratum_masks, name, strata)) for name in self.counts
             ]
-        return steps
+            return
+        at_once = self.cost.masks_at_once(permutations, self._memory_bytes)
+        for name in self.counts:
+            # They are divided once, on disk; otherwise each step would read all of them.
+            with TemporaryDirectory(dir=self.masks.of_layer(name).folder) as folder:
+                blocks = MaskBlocks(Path(folder) / "masks", len(self._masks(name)), at_once)
+                for images in strata:
+                    blocks.append(self._read_masks(name, images))
+                for index, masks in enumerate(blocks.ranges):
+                    yield [MaskSlice(name, masks, partial(blocks.read, index))]
+
+    def _masks(self, layer: str) -> range:
+        """Return the indices of all masks of a layer."""
+        return range(self.counts[layer].intersection[..., 0].size)
+
+    def _stratum_masks(self, layer: str, strata: Sequence[Ints], stratum: int) -> StratumMasks:
+        """Return the masks of a layer on the images of a stratum."""
+        return StratumMasks.of(self._read_masks(layer, strata[stratum]))
+
+    def _read_masks(self, layer: str, images: Ints) -> list[MaskRuns]:
+        """Return the masks of a layer on some images of one stratum."""
+        of_layer, size = self.masks.of_layer(layer), Size(*self.masks.strata[images[0], :2].tolist())
+        masks = [of_layer.read(image) for image in images.tolist()]
+        for of_image in masks:
+            check_runs(of_image, len(self._masks(layer)), size)
+        return masks
 
     def null_of(self, layer: str, best: Sequence[BestConcepts]) -> PermutationNull:
         """Return the null distribution of one layer from the best concepts of all permutations."""
@@ -231,41 +288,24 @@ class PermutationTest:
         image_level = self.masks.image_level
         return np.ones(len(image_level), np.bool_) if self.config.statistics.null == "images" else ~image_level
 
-    def _zeros(self, layer: str, permutations: range) -> PermutationCounts:
-        """Return the counts of one layer before the first image."""
-        statistics, (quantiles, units, _) = self.config.statistics, self.counts[layer].intersection.shape
+    def _zeros(self, masks: int, permutations: range) -> PermutationCounts:
+        """Return the counts of so many masks before the first image."""
+        statistics = self.config.statistics
         return PermutationCounts.zeros(
-            permutations, quantiles * units, self.labels.data, seed=statistics.stats_seed, null=statistics.null,
+            permutations, masks, self.labels.data, seed=statistics.stats_seed, null=statistics.null,
             restriction=self.config.protocol.restriction,
         )  # fmt: skip
 
-    def _count(self, permuted: Mapping[str, PermutationCounts]) -> Iterator[int]:
-        """Count the masks of some layers against permuted labels; yield the number of images after each stratum."""
-        category_of = self.labels.data.category_of
-        seed = self.config.statistics.stats_seed
-        strata = list(annotation_strata([tuple(stratum) for stratum in self.masks.strata.tolist()], BLOCK, seed))
-        images = map(_with_small_map, self.labels.read(np.concatenate(strata).tolist()))
-        done = 0
-        for stratum in strata:
-            labels = BatchLabels.of(list(islice(images, len(stratum)))).arrays
-            size = Size(*labels.index_map.shape[1:])
-            for name, counts in permuted.items():
-                of_layer = self.masks.of_layer(name)
-                masks = [of_layer.read(image) for image in stratum]
-                for of_image in masks:
-                    check_runs(of_image, counts.intersection.shape[1], size)
-                counts.update(StratumMasks.of(masks), labels, int(stratum[0]), category_of, self.execution.workers)
-            del labels  # before those of the next stratum are read
-            done += len(stratum)
+    def _count(self, permuted: Sequence[tuple[MaskSlice, PermutationCounts]], labels: StrataLabels) -> Iterator[int]:
+        """Count some masks against permuted labels; yield the number of images after each stratum."""
+        category_of, done = self.labels.data.category_of, 0
+        for stratum, of_stratum in enumerate(labels):
+            images = labels.strata[stratum]
+            for some, counts in permuted:
+                counts.update(some.read(stratum), of_stratum, int(images[0]), category_of, self.execution.workers)
+            del of_stratum  # before those of the next stratum are read
+            done += len(images)
             yield done
-
-
-def _with_small_map(image: ImageLabels) -> ImageLabels:
-    """Return the labels of an image in less memory: hundreds of images are held together."""
-    label_sets = image.label_sets
-    if len(label_sets.set_sizes) > np.iinfo(np.uint16).max:
-        return image
-    return replace(image, label_sets=replace(label_sets, index_map=label_sets.index_map.astype(np.uint16)))
 
 
 def fdr_limit(layers: Sequence[PermutationNull]) -> float:

@@ -8,6 +8,7 @@ into its table `masks`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +17,6 @@ import numpy.typing as npt
 from netdissect.activations.array_log import AppendOnlyArrayFile
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig
-from netdissect.dissect.statistics.permutation_cost import PermutationCost
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.scoring import ImageLabels
 from netdissect.scoring.mask_runs import MaskRuns
@@ -46,6 +46,11 @@ class LayerMasks:
     """
 
     files: tuple[MaskFile, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the first file."""
+        return self.files[0].path.parent
 
     @property
     def images(self) -> int:
@@ -102,11 +107,6 @@ class MaskFiles:
             for of_image in masks:
                 file.append(of_image)
                 self.num_runs[layer] += len(of_image.starts)
-
-    @property
-    def cost(self) -> PermutationCost:
-        """What the permutation test of all layers costs."""
-        return PermutationCost(int(self.num_runs.sum()), len(self.num_runs), len(self.strata))
 
     def of_layer(self, layer: str) -> "LayerMasks":
         """Return the masks of one layer."""

@@ -16,7 +16,6 @@ Sources: Phipson and Smyth 2010 :cite:p:`phipson2010permutation` (p-values of pe
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -25,7 +24,7 @@ import numpy.typing as npt
 from netdissect.concepts import ConceptData
 from netdissect.config import NullModel, Restriction
 from netdissect.jit import compiled_in_place
-from netdissect.scoring.iou_counter import ConceptTotals, IoUCounts
+from netdissect.scoring.iou_counter import ConceptTotals
 from netdissect.scoring.kernel_arrays import LabelArrays
 from netdissect.scoring.mask_runs import MaskRuns, UInts
 from netdissect.scoring.statistics.permutation_kernel import count_permutations
@@ -91,12 +90,18 @@ class StratumMasks(NamedTuple):
     @classmethod
     def of(cls, images: Sequence[MaskRuns]) -> Self:
         """Join the masks of some images."""
-        masks, run_counts, starts, lengths = (np.concatenate(arrays) for arrays in zip(*images, strict=True))
+        joined = MaskRuns(*(np.concatenate(arrays) for arrays in zip(*images, strict=True)))
+        return cls.joined(joined, np.array([len(image.masks) for image in images]))
+
+    @classmethod
+    def joined(cls, masks: MaskRuns, counts: Ints) -> Self:
+        """Return the masks of some images that are joined already; `counts`, int64 (n,), are those of each image."""
+        indices, run_counts, starts, lengths = masks
         run_ends = np.append(0, run_counts.cumsum(dtype=np.int64))
         # No mask is empty. Totals of all runs in int64 would take as much memory as the masks themselves.
-        pixels = np.add.reduceat(lengths, run_ends[:-1], dtype=np.int64) if len(masks) else np.zeros(0, np.int64)
-        image_ends = np.array([0, *accumulate(len(image.masks) for image in images)])
-        return cls(image_ends, run_ends, masks, pixels, starts, np.add(starts, lengths, out=lengths))
+        pixels = np.add.reduceat(lengths, run_ends[:-1], dtype=np.int64) if len(indices) else np.zeros(0, np.int64)
+        image_ends = np.append(0, counts.cumsum())
+        return cls(image_ends, run_ends, indices, pixels, starts, np.add(starts, lengths, out=lengths))
 
 
 class BestConcepts(NamedTuple):
@@ -193,7 +198,7 @@ class PermutationCounts:
         return np.arange(images), rng.integers((0, 0), size, (images, 2))
 
     def best_concepts(
-        self, data: ConceptData, concept_totals: ConceptTotals, counts: IoUCounts, chosen: npt.NDArray[np.bool_]
+        self, data: ConceptData, concept_totals: ConceptTotals, activation: Ints, chosen: npt.NDArray[np.bool_]
     ) -> Iterator[BestConcepts]:
         """Yield the best concepts of each permutation.
 
@@ -201,14 +206,14 @@ class PermutationCounts:
         ----------
         data
             Data set, for its concepts.
-        concept_totals, counts
-            Those of the data without a permutation; its Q times U masks are the M masks.
+        concept_totals, activation
+            Those of the data without a permutation; int64 (M, K).
         chosen
             bool (C,): concepts that can be a label.
         """
         for index in range(len(self.permutations)):
-            activation = self.activation[index] if self.restriction == "overlap" else counts.activation
-            yield find_best_concepts(data, concept_totals.pixels, self.intersection[index], activation, chosen)
+            counted = self.activation[index] if self.restriction == "overlap" else activation
+            yield find_best_concepts(data, concept_totals.pixels, self.intersection[index], counted, chosen)
 
 
 def find_best_concepts(

@@ -1,0 +1,118 @@
+"""What the permutation test reads of each stratum: labels, and the masks of all units or of some at a time.
+
+LabelReader -> StrataLabels
+MaskFile, an image a record -> MaskBlocks, a stratum and some masks a record -> StratumMasks
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from netdissect.activations.array_log import AppendOnlyArrayFile
+from netdissect.dissect.label_reader import LabelReader
+from netdissect.scoring import BatchLabels, ImageLabels
+from netdissect.scoring.kernel_arrays import LabelArrays
+from netdissect.scoring.mask_runs import MaskRuns
+from netdissect.scoring.statistics.permutation import StratumMasks
+
+Ints = npt.NDArray[np.int64]
+
+
+class StrataLabels:
+    """The labels of strata of images, which can be read repeatedly.
+
+    Parameters
+    ----------
+    reader
+        Reads the labels of any images.
+    strata
+        Images of each stratum.
+    hold
+        Whether labels stay in memory after they were read once.
+    """
+
+    def __init__(self, reader: LabelReader, strata: Sequence[Ints], *, hold: bool) -> None:
+        self._reader, self.strata, self._hold = reader, strata, hold
+        self._held: list[LabelArrays] = []
+
+    def __iter__(self) -> Iterator[LabelArrays]:
+        if self._held:
+            yield from self._held
+            return
+        images = map(_with_small_map, self._reader.read(np.concatenate(self.strata).tolist()))
+        for stratum in self.strata:
+            if self._hold:
+                self._held.append(BatchLabels.of(list(islice(images, len(stratum)))).arrays)
+                yield self._held[-1]
+            else:  # without a name that would keep them in memory
+                yield BatchLabels.of(list(islice(images, len(stratum)))).arrays
+
+
+def _with_small_map(image: ImageLabels) -> ImageLabels:
+    """Return the labels of an image in less memory: hundreds of images are held together."""
+    label_sets = image.label_sets
+    if len(label_sets.set_sizes) > np.iinfo(np.uint16).max:
+        return image
+    return replace(image, label_sets=replace(label_sets, index_map=label_sets.index_map.astype(np.uint16)))
+
+
+class MaskSlice(NamedTuple):
+    """Some neighboring masks of one layer.
+
+    Attributes
+    ----------
+    layer
+        Name of the layer.
+    masks
+        Their indices, quantile * units + unit.
+    read
+        Returns those on the images of a stratum, of which the first has index 0.
+    """
+
+    layer: str
+    masks: range
+    read: Callable[[int], StratumMasks]
+
+
+class MaskBlocks:
+    """The masks of one layer in a file that holds them block by block of neighboring masks, stratum by stratum.
+
+    Parameters
+    ----------
+    path
+        The file; it is new.
+    num_masks, block_size
+        Number of masks on each image, and those of a block.
+    """
+
+    def __init__(self, path: Path, num_masks: int, block_size: int) -> None:
+        self._file = AppendOnlyArrayFile(path)
+        self.ranges = [range(num_masks)[first : first + block_size] for first in range(0, num_masks, block_size)]
+
+    def append(self, images: Sequence[MaskRuns]) -> None:
+        """Append the masks of the images of one stratum."""
+        masks, run_counts, starts, lengths = (np.concatenate(arrays) for arrays in zip(*images, strict=True))
+        image = np.arange(len(images)).repeat([len(of_image.masks) for of_image in images])
+        block = masks // len(self.ranges[0])
+        order = np.argsort(block, kind="stable")
+        run_order = np.argsort(block.repeat(run_counts), kind="stable")
+        starts, lengths = starts[run_order], lengths[run_order]
+        ends = np.searchsorted(block[order], np.arange(len(self.ranges) + 1))
+        run_ends = np.append(0, run_counts[order].cumsum(dtype=np.int64))[ends]
+        for index, masks_of_block in enumerate(self.ranges):
+            chosen, runs = order[slice(*ends[index : index + 2])], slice(*run_ends[index : index + 2])
+            counts = np.bincount(image[chosen], minlength=len(images))
+            self._file.append(
+                (counts, masks[chosen] - masks_of_block.start, run_counts[chosen], starts[runs], lengths[runs])
+            )
+
+    def read(self, block: int, stratum: int) -> StratumMasks:
+        """Return the masks of a block on the images of a stratum; the first mask of the block has index 0."""
+        counts, *columns = self._file.read(stratum * len(self.ranges) + block)
+        joined = MaskRuns(*(column.astype(np.uint32) for column in columns))
+        return StratumMasks.joined(joined, counts.astype(np.int64))
