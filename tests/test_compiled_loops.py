@@ -39,7 +39,7 @@ from netdissect.result import Result
 from netdissect.scoring.formulas import FormulaResult, FormulaSearch, SearchOptions
 from netdissect.scoring.formulas.image_rows import UnitRuns, count_mask_rows
 from netdissect.scoring.formulas.search import Restriction
-from netdissect.scoring.statistics import bootstrap
+from netdissect.scoring.statistics import bootstrap, permutation_kernel
 from networks import COVERAGE, SIDE, build, images
 
 # Everything that can be asked for, little of each.
@@ -124,8 +124,26 @@ def test_no_index_leaves_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for job, expected in zip(jobs, compiled, strict=True):
         assert_same_tables(dissected(root, *job), expected)
     if case == CASES[0]:
-        # Loops of activation ranges run where ranges are asked for; other tests may have imported them.
-        assert calls.keys() == {name for name in names if not re.search(r"activations\.clusters|range_rows", name)}
+        # Loops of activation ranges run where ranges are asked for; other tests may have imported them. Label sets are
+        # counted where an image has many labels, as in the next test.
+        others = r"activations\.clusters|range_rows|permutation_sets"
+        assert calls.keys() == {name for name in names if not re.search(others, name)}
+
+
+@pytest.mark.slow
+def test_no_index_leaves_its_array_where_masks_are_counted_by_label_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = strategies.write_broden(tmp_path / "data", labels_of(CASES[0]), COVERAGE, image=(SIDE, SIDE))
+    jobs: list[tuple[ProtocolName, StatisticsConfig]] = [("paper", ASKED[0]), ("pnas2020", ASKED[1])]
+    compiled = [dissected(root, name, build(), ("wide_relu",), asked) for name, asked in jobs]
+    monkeypatch.setattr(permutation_kernel, "MOST_BLOCKS", 0)
+    names, calls = guarded.guard_all(monkeypatch)
+    for (name, asked), expected in zip(jobs, compiled, strict=True):
+        assert_same_tables(dissected(root, name, build(), ("wide_relu",), asked), expected)
+    of_sets = {name for name in names if "permutation_sets" in name}
+    assert of_sets
+    assert of_sets <= calls.keys()
 
 
 # What a run with default options calls; the scoring kernel calls `any_above` itself.

@@ -255,6 +255,18 @@ def test_masks_of_a_foreign_shard_that_do_not_fit_the_run_are_refused(counted: P
         merge_shards(counted)
 
 
+def test_masks_that_were_counted_on_label_maps_of_another_size_are_refused(counted: Path) -> None:
+    result = ShardResult.open(counted / "shards" / "2-of-2" / "counting")
+    arrays = {name: np.array(result[name]) for name in result}
+    (name,) = (name for name in arrays if name.endswith(".strata"))
+    arrays[name][:, :2] *= 2
+    files = {file: result.folder / file for file in result.info.files if file.endswith(".bin")}
+    files = {file: path.rename(counted / file) for file, path in files.items()}
+    write_shard_result(result.folder, result.info, arrays, files)
+    with pytest.raises(ResultError, match=r"masks were counted on label maps of .* but those of the data set have"):
+        merge_shards(counted)
+
+
 def test_masks_of_too_few_images_are_refused(counted: Path) -> None:
     result = ShardResult.open(counted / "shards" / "2-of-2" / "counting")
     arrays = {name: np.array(result[name]) for name in result}

@@ -192,16 +192,14 @@ class PermutationTest:
         best, strata = self._no_concepts(len(permutations)), self._strata()
         steps = self.cost.steps(len(permutations), self._memory_bytes)
         map_bytes = LABEL_BYTES * int(self.masks.strata[:, :2].prod(axis=1).sum())
-        labels = StrataLabels(self.labels, strata, hold=steps > 1 and map_bytes <= self._memory_bytes // HELD_SHARE)
+        held = steps > 1 and map_bytes <= self._memory_bytes // HELD_SHARE
+        labels = StrataLabels(self.labels, strata, list(map(self._size, strata)), hold=held)
         for step, slices in enumerate(self._slices(len(permutations), strata)):
             show = partial(self._show, permutations, steps, step)
             for some, found in self._best_of_step(slices, permutations, labels, show):
-                chosen = slice(some.masks.start, some.masks.stop)
-                for index, (label_ids, scores) in enumerate(found):
-                    best[some.layer].label_ids[index, chosen], best[some.layer].scores[index, chosen] = (
-                        label_ids,
-                        scores,
-                    )
+                chosen, (label_ids, scores) = slice(some.masks.start, some.masks.stop), best[some.layer]
+                for index, of_permutation in enumerate(found):
+                    label_ids[index, chosen], scores[index, chosen] = of_permutation
         return {name: list(map(BestConcepts, *arrays)) for name, arrays in best.items()}
 
     def _no_concepts(self, permutations: int) -> dict[str, BestConcepts]:
@@ -216,6 +214,10 @@ class PermutationTest:
         """Return the images of each stratum."""
         annotated = [tuple(stratum) for stratum in self.masks.strata.tolist()]
         return list(annotation_strata(annotated, BLOCK, self.config.statistics.stats_seed))
+
+    def _size(self, images: Ints) -> Size:
+        """Return the size of the label maps of the images of a stratum."""
+        return Size(*self.masks.strata[images[0], :2].tolist())
 
     def _best_of_step(
         self, slices: Sequence[MaskSlice], permutations: range, labels: StrataLabels, show: Callable[[int], None]
@@ -265,7 +267,7 @@ class PermutationTest:
 
     def _read_masks(self, layer: str, images: Ints) -> list[MaskRuns]:
         """Return the masks of a layer on some images of one stratum."""
-        of_layer, size = self.masks.of_layer(layer), Size(*self.masks.strata[images[0], :2].tolist())
+        of_layer, size = self.masks.of_layer(layer), self._size(images)
         masks = [of_layer.read(image) for image in images.tolist()]
         for of_image in masks:
             check_runs(of_image, len(self._masks(layer)), size)

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.activations.array_log import AppendOnlyArrayFile
+from netdissect.concepts import Size
 from netdissect.dissect.label_reader import LabelReader
+from netdissect.errors import ResultError
 from netdissect.scoring import BatchLabels, ImageLabels
 from netdissect.scoring.kernel_arrays import LabelArrays
 from netdissect.scoring.mask_runs import MaskRuns
@@ -30,14 +32,19 @@ class StrataLabels:
     ----------
     reader
         Reads the labels of any images.
-    strata
-        Images of each stratum.
+    strata, sizes
+        Images of each stratum, and the size of the label maps with which their masks were counted.
     hold
         Whether labels stay in memory after they were read once.
+
+    Raises
+    ------
+    ResultError
+        While they are read, if label maps have another size.
     """
 
-    def __init__(self, reader: LabelReader, strata: Sequence[Ints], *, hold: bool) -> None:
-        self._reader, self.strata, self._hold = reader, strata, hold
+    def __init__(self, reader: LabelReader, strata: Sequence[Ints], sizes: Sequence[Size], *, hold: bool) -> None:
+        self._reader, self.strata, self._sizes, self._hold = reader, strata, sizes, hold
         self._held: list[LabelArrays] = []
 
     def __iter__(self) -> Iterator[LabelArrays]:
@@ -45,12 +52,25 @@ class StrataLabels:
             yield from self._held
             return
         images = map(_with_small_map, self._reader.read(np.concatenate(self.strata).tolist()))
-        for stratum in self.strata:
+        for stratum, size in zip(self.strata, self._sizes, strict=True):
             if self._hold:
-                self._held.append(BatchLabels.of(list(islice(images, len(stratum)))).arrays)
+                self._held.append(_joined(list(islice(images, len(stratum))), size))
                 yield self._held[-1]
             else:  # without a name that would keep them in memory
-                yield BatchLabels.of(list(islice(images, len(stratum)))).arrays
+                yield _joined(list(islice(images, len(stratum))), size)
+
+
+def _joined(images: Sequence[ImageLabels], size: Size) -> LabelArrays:
+    """Join the labels of a stratum; the loop that counts uses the pixels of masks as indices of their maps."""
+    arrays = BatchLabels.of(images).arrays
+    found = Size(*arrays.index_map.shape[1:])
+    if found != size:
+        raise ResultError(
+            f"masks were counted on label maps of {size.height} x {size.width} pixels, but those of the data set have "
+            f"{found.height} x {found.width}: a file of the run's folder 'work', or of a shard, is damaged. Remove "
+            "that folder, and run again."
+        )
+    return arrays
 
 
 def _with_small_map(image: ImageLabels) -> ImageLabels:
