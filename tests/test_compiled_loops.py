@@ -135,7 +135,7 @@ def test_no_index_leaves_its_array_where_masks_are_counted_by_label_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = strategies.write_broden(tmp_path / "data", labels_of(CASES[0]), COVERAGE, image=(SIDE, SIDE))
-    jobs: list[tuple[ProtocolName, StatisticsConfig]] = [("paper", ASKED[0]), ("pnas2020", ASKED[1])]
+    jobs: list[tuple[ProtocolName, StatisticsConfig]] = [("paper", ASKED[1]), ("lite", ASKED[0])]
     compiled = [dissected(root, name, build(), ("wide_relu",), asked) for name, asked in jobs]
     monkeypatch.setattr(permutation_kernel, "MOST_BLOCKS", 0)
     names, calls = guarded.guard_all(monkeypatch)
