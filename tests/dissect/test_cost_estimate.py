@@ -47,6 +47,11 @@ def test_a_prediction_names_passes_stages_and_bytes(broden: Path) -> None:
     assert twice.plan.passes == 2
 
 
+def test_the_pace_of_a_stage_that_is_done_at_once_is_that_of_all_its_images() -> None:
+    run = cost_estimate._RunSize(8, reports={"counting": [(8, 12.0)]}, starts={"counting": 10.0})
+    assert run.seconds_per_image("counting", 2) == pytest.approx(0.25)
+
+
 def test_the_pace_is_that_of_the_batches_in_the_middle() -> None:
     run = cost_estimate._RunSize(18, reports={"thresholds": [(3, 10.0), (6, 11.0), (9, 12.0), (12, 12.1), (15, 12.2)]})
     assert run.seconds_per_image("thresholds", 2) == pytest.approx(1 / 3)

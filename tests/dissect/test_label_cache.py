@@ -156,6 +156,7 @@ def test_other_categories_and_protocols_have_other_cache_files(broden: Path, tmp
     assert len(cache_files(tmp_path)) == 4
 
 
+@pytest.mark.usefixtures("tight")
 def test_an_interrupted_run_leaves_no_half_file(broden: Path, tmp_path: Path) -> None:
     def stop(stage: str, _done: int, _total: int | None) -> None:
         if stage == "counting":
@@ -175,6 +176,7 @@ def test_an_interrupted_run_leaves_no_half_file(broden: Path, tmp_path: Path) ->
     run_asserts.assert_same_run(dissect(build(), broden, config=SETTINGS), went_on)
 
 
+@pytest.mark.usefixtures("tight")
 @pytest.mark.parametrize("change", [changed_time, changed_pixels])
 def test_data_that_change_during_a_run_are_not_cached(tmp_path: Path, change: Callable[[Path], None]) -> None:
     root = strategies.write_broden(tmp_path / "data", images(), COVERAGE, image=(SIDE, SIDE))

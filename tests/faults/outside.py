@@ -137,11 +137,11 @@ class World:
             words: self.must(*words, root / "run").printed for words in ((("count", "--json"), ("verify",)))
         }
 
-    def run(self, name: str, *further: object) -> tuple[object, ...]:
+    def run(self, name: str, *further: object, cached: bool = True) -> tuple[object, ...]:
         """Return the command of a run into a folder."""
         return ("run", NETWORK, "--concepts", self.root / "data", "--layer", "1", "--layer", "3", "--quantile", 0.05,
-                "--batch-size", 4, "--bootstrap", 20, "--threads", 1, "--cache-folder", self.root / "cache",
-                "--out", self.root / name, *further)  # fmt: skip
+                "--batch-size", 4, "--bootstrap", 20, "--threads", 1, "--cache-folder",
+                self.root / "cache" if cached else "none", "--out", self.root / name, *further)  # fmt: skip
 
     def must(self, *words: object) -> Ended:
         """Run a command that must succeed."""
@@ -272,12 +272,12 @@ def _judged(world: World, ended: Ended, name: str) -> str:
 def make_broken(world: World, dice: random.Random, until: str) -> None:
     """Kill a run when a file of its work is there."""
     begin = time.monotonic()
-    world.must(*world.run("timed", "--cache-folder", "none"))
+    world.must(*world.run("timed", cached=False))
     longest = time.monotonic() - begin
     seconds = 0.3 * longest
     for _ in range(80):
         shutil.rmtree(world.root / "broken", ignore_errors=True)
-        command(*world.run("broken", "--cache-folder", "none"), kill_after=seconds)
+        command(*world.run("broken", cached=False), kill_after=seconds)
         if (world.root / "broken" / "work" / until).exists() and not (world.root / "broken" / "run.json").exists():
             world.keep("broken")
             return

@@ -168,11 +168,21 @@ class _RunSize:
     seconds: float = 0.0
     permutation_seconds: float = 0.0
     reports: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    starts: dict[str, float] = field(default_factory=dict)
     other_bytes: int = 0
 
+    def report(self, stage: str, done: int) -> None:
+        """Note that so many images of a stage are done; it began when the one before was last reported."""
+        now = time.monotonic()
+        before = [of_stage[-1][1] for of_stage in self.reports.values()]
+        self.starts.setdefault(stage, max(before, default=now))
+        self.reports.setdefault(stage, []).append((done, now))
+
     def seconds_per_image(self, stage: str, batches: int) -> float:
-        """Return seconds per image over the middle batches."""
+        """Return seconds per image over the middle batches, or over all images if they were done at once."""
         reports = self.reports[stage]
+        if len(reports) == 1:
+            reports = [(0, self.starts[stage]), *reports]
         (first, begin), (last, end) = reports[0], reports[min(batches, len(reports) - 1)]
         return (end - begin) / (last - first)
 
@@ -199,7 +209,7 @@ def _measured(source: DissectionInputs, batches: int) -> _RunSize:
             nonlocal work
             if stage in (READING, PERMUTATIONS):  # the first is before the run: its time is part of the rest
                 return
-            run.reports.setdefault(stage, []).append((done, time.monotonic()))
+            run.report(stage, done)
             work = max(work, _size(out, except_suffixes=(".bin", ".top", "thresholds.npz")))
 
         begin = time.monotonic()
