@@ -69,6 +69,22 @@ def test_a_graph_that_gives_other_activations_is_replaced_by_pytorch(broden: Pat
     assert source.config.backend == "eager"
 
 
+@pytest.mark.parametrize(("backend", "images"), [("onnxruntime", 2), ("auto", 6)])
+def test_a_backend_that_was_asked_for_is_checked_on_a_few_images(
+    broden: Path, monkeypatch: pytest.MonkeyPatch, backend: BackendName, images: int
+) -> None:
+    batches: list[int] = []
+
+    def passes(source: Any, pixels: Any, repeats: int = 0) -> TimedPasses:
+        batches.append(len(pixels))
+        return TimedPasses(1.0, {layer.name: torch.ones(len(pixels), 4, 2, 2) for layer in source.layers})
+
+    monkeypatch.setattr(backend_choice, "CHECKED_IMAGES", 2)
+    monkeypatch.setattr(backend_choice, "timed_passes", passes)
+    open_inputs(build(), broden, DissectConfig(layers="fc", backend=backend, batch_size=6), Execution())
+    assert set(batches) == {images}
+
+
 @pytest.fixture
 def rates(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Images per second of each backend, in place of measured ones; activations differ by a tenth below zero."""
