@@ -7,6 +7,7 @@ import pytest
 import strategies
 from netdissect.activations import topk
 from netdissect.dissect import passes
+from netdissect.process import split_loops
 from networks import COVERAGE, SIDE, images
 
 
@@ -22,7 +23,9 @@ def broden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tight(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the largest values next to no room to spare: bounds rise, and stores become sparse, on tiny data too.
 
-    Stored batches are counted one by one, so that an interruption may fall between any two.
+    Stored batches are counted one by one, so that an interruption may fall between any two, and loops over the smallest
+    maps are divided among threads.
     """
+    monkeypatch.setattr(split_loops, "LEAST_CELLS", 1)
     monkeypatch.setattr(topk, "buffer_capacity", lambda keep, total: min(total, keep + 3))
     monkeypatch.setattr(passes, "COUNTED_IMAGES", 0)

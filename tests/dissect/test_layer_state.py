@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from threading import current_thread
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 import oracle
 import strategies
-from netdissect.activations import ActivationStore
+from netdissect.activations import ActivationStore, topk
 from netdissect.activations.image_values import ImageValues
 from netdissect.activations.sparse.sparse_store import SparseStore
 from netdissect.concepts import Size
@@ -23,7 +24,7 @@ from netdissect.dissect.layer_state import AnyCollector, Collector, DeviceCollec
 from netdissect.models import Layer, ReceptiveField, ReceptiveFieldAxis
 from netdissect.scoring import BatchLabels, ConceptTotals, ImageLabels, IoUCounts, iou
 
-HOW = ("sparse", "dense", "spilled", "tensor", "active cells", "active blocks")
+HOW = ("sparse", "dense", "threads", "spilled", "tensor", "active cells", "active blocks")
 
 pytestmark = pytest.mark.usefixtures("tight")
 
@@ -47,7 +48,9 @@ def collector(plan: LayerPlan, how: str, folder: Path) -> AnyCollector:
     if how.startswith("active"):
         return SparseCollector(plan, maxima, SparseStore(folder / "maps", units, cells), None)
     store = ActivationStore(folder / "maps", units, cells, dense=how == "dense" or plan.needs_dense)
-    return Collector(plan, maxima, store, folder / "top" if how == "spilled" else None)
+    return Collector(
+        plan, maxima, store, folder / "top" if how == "spilled" else None, threads=3 if how == "threads" else 1
+    )
 
 
 def allowed(world: strategies.World, how: str) -> strategies.World:
@@ -187,3 +190,23 @@ def test_the_order_of_the_images_changes_no_count(
     for one, two in ((tally, other_counts), (totals, other_totals)):
         for name, array in vars(one).items():
             np.testing.assert_array_equal(array, vars(two)[name])
+
+
+def test_several_threads_collect_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    _, definition = rare("paper")
+    world = replace(trend("paper", 0.1)[0], maps=rng.standard_normal((9, 7, 6, 6)).astype(np.float32))
+    threads, states, contents = set[str](), [], []
+    keep = topk._keep_largest
+    monkeypatch.setattr(topk, "_keep_largest", lambda *given: (threads.add(current_thread().name), keep(*given)))
+    for how in ("sparse", "threads"):
+        made = collector(plan_of(world, definition.protocol, how), how, tmp_path)
+        for start in range(0, len(world.maps), 3):
+            made.update(torch.from_numpy(world.maps[start : start + 3]), np.arange(start, start + 3))
+        states.append(made.state())
+        contents.append((tmp_path / "maps").read_bytes())
+    assert len(threads) > 1
+    assert contents[0] == contents[1]
+    assert states[0].keys() == states[1].keys()
+    for name, array in states[0].items():
+        np.testing.assert_array_equal(array, states[1][name])

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from netdissect.activations.sparse.sparse_maps import SparseMaps
 from netdissect.jit import compiled_in_place
+from netdissect.process.split_loops import ONE_THREAD, SplitLoops
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -48,10 +49,14 @@ class Histogram:
     def __init__(self, units: int) -> None:
         self.counts: Ints = np.zeros((units, BINS), np.int64)
 
-    def update(self, maps: Floats) -> None:
+    def update(self, maps: Floats, split: SplitLoops = ONE_THREAD) -> None:
         """Add maps, float32 (B, U, h, w), finite."""
         bits = np.ascontiguousarray(maps).reshape(*maps.shape[:2], -1).view(np.int32)
-        _count(bits, np.empty(bits.shape[2], np.int32), self.counts)
+
+        def count(first: int, last: int) -> None:
+            _count(bits, np.empty(bits.shape[2], np.int32), self.counts, (first, last))
+
+        split.run(count, bits.shape[1], bits.size)
 
     def update_sparse(self, maps: SparseMaps) -> None:
         """Add sparse maps."""
@@ -121,14 +126,16 @@ def _find_bins(counts: Ints, rank: int, bins: Ints) -> None:
 
 
 @compiled_in_place
-def _count(bits: npt.NDArray[np.int32], bin_indices: npt.NDArray[np.int32], counts: Ints) -> None:
-    """Add values (B, U, n), as bits, to the counts of a few units at a time, which stay in the cache.
+def _count(
+    bits: npt.NDArray[np.int32], bin_indices: npt.NDArray[np.int32], counts: Ints, units: tuple[int, int]
+) -> None:
+    """Add values (B, U, n) of a range of units, as bits, to the counts of a few at a time, which stay in the cache.
 
     `bin_indices` (n,) is overwritten.
     """
-    for first in range(0, bits.shape[1], UNITS_AT_ONCE):
+    for first in range(units[0], units[1], UNITS_AT_ONCE):
         for image in range(bits.shape[0]):
-            for unit in range(first, min(first + UNITS_AT_ONCE, bits.shape[1])):
+            for unit in range(first, min(first + UNITS_AT_ONCE, units[1])):
                 # Bin indices first: without a branch on the sign the compiler vectorizes the loop.
                 for cell in range(bits.shape[2]):
                     value = bits[image, unit, cell]

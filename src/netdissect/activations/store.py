@@ -21,6 +21,7 @@ from netdissect.activations.array_log import AppendOnlyFile
 from netdissect.activations.image_values import largest_values
 from netdissect.concepts import Size
 from netdissect.jit import compiled_in_place
+from netdissect.process.split_loops import ONE_THREAD, SplitLoops
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -63,7 +64,7 @@ class ActivationStore(AppendOnlyFile):
         """Continue after the batches of an earlier session; a removed file holds none of them."""
         super().truncate(offsets if self.path.exists() else [0])
 
-    def append(self, maps: Floats, bound: Floats, maxima: Floats | None = None) -> None:
+    def append(self, maps: Floats, bound: Floats, maxima: Floats | None = None, split: SplitLoops = ONE_THREAD) -> None:
         """Store one batch; only cells near a value above the bound can matter.
 
         Parameters
@@ -74,12 +75,14 @@ class ActivationStore(AppendOnlyFile):
             float32 (U,); a dense store does not read it.
         maxima
             Largest value of each map, float32 (B, U); None: not known.
+        split
+            Divides the images among threads.
         """
         maps = np.ascontiguousarray(maps)
         if self.dense:
             parts: list[npt.NDArray[Any]] = [maps]
         else:
-            parts = _pack(maps, (largest_values(maps) if maxima is None else maxima) > bound, bound)
+            parts = _pack(maps, (largest_values(maps) if maxima is None else maxima) > bound, bound, split)
         self.write([part.data for part in parts])
 
     def read(self, batch: int, *images: int) -> Floats:
@@ -104,12 +107,20 @@ class ActivationStore(AppendOnlyFile):
         return maps
 
 
-def _pack(maps: Floats, active: npt.NDArray[np.bool_], bound: Floats) -> list[npt.NDArray[Any]]:
-    cells = np.count_nonzero(active) * maps.shape[2] * maps.shape[3]
-    needed, values = np.empty(cells, np.uint8), np.empty(cells + 1, np.float32)
-    frames = np.zeros((2, (maps.shape[2] + 2) * (maps.shape[3] + 2)), np.uint8)
-    kept = _select(maps, active, bound, frames, needed, values)
-    return [np.packbits(active), np.packbits(needed), values[:kept]]
+def _pack(maps: Floats, active: npt.NDArray[np.bool_], bound: Floats, split: SplitLoops) -> list[npt.NDArray[Any]]:
+    height, width = maps.shape[2:]
+    cells = np.count_nonzero(active, axis=1) * height * width
+    ends = np.append(0, cells.cumsum())
+    needed = np.empty(ends[-1], np.uint8)
+
+    def select(first: int, last: int) -> Floats:
+        values = np.empty(ends[last] - ends[first] + 1, np.float32)
+        frames = np.zeros((2, (height + 2) * (width + 2)), np.uint8)
+        flags = needed[ends[first] : ends[last]]
+        return values[: _select(maps[first:last], active[first:last], bound, frames, flags, values)]
+
+    values = split.run(select, len(maps), int(ends[-1]))
+    return [np.packbits(active), np.packbits(needed), *values]
 
 
 def _unpack(content: bytes, maps: Floats) -> None:

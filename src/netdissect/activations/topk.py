@@ -24,6 +24,7 @@ from netdissect.activations.topk_memmap import MemmapTopK
 from netdissect.config import Threshold
 from netdissect.errors import ShapeError
 from netdissect.jit import compiled_in_place, inlined
+from netdissect.process.split_loops import ONE_THREAD, SplitLoops
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -123,7 +124,12 @@ class StreamingTopK:
         self._filled: Ints = np.zeros(units, np.int64)
 
     def update(
-        self, values: Floats, floor: Floats | None = None, maxima: Floats | None = None, units: Ints | None = None
+        self,
+        values: Floats,
+        floor: Floats | None = None,
+        maxima: Floats | None = None,
+        units: Ints | None = None,
+        split: SplitLoops = ONE_THREAD,
     ) -> None:
         """Add values and raise `bound`.
 
@@ -138,19 +144,25 @@ class StreamingTopK:
             float32 (B, U): no value of a unit and image is above it. None: not known.
         units
             int64 (U,), rising: the units of these values; all other units have the lowest value as often. None: all.
+        split
+            Divides the units among threads.
         """
         self._see(values.shape[0] * values.shape[2])
         if floor is not None:
             np.maximum(self.bound, floor, out=self.bound)
         if maxima is None:
             maxima = np.full(values.shape[:2], np.inf, np.float32)
-        rows = self._all_units if units is None else units
-        step = max(1, len(rows)) if self._file is None else self._file.units_at_once
-        for first in range(0, len(rows), step):
-            last = min(first + step, len(rows))
-            _keep_largest(values, maxima, rows, self._values, self._filled, self.bound, self.keep, (first, last))
-            if self._file is not None:
-                self._file.release()
+        rows, limits = self._all_units if units is None else units, maxima
+
+        def keep(first: int, last: int) -> None:
+            _keep_largest(values, limits, rows, self._values, self._filled, self.bound, self.keep, (first, last))
+
+        if self._file is None:
+            split.run(keep, len(rows), values.size)
+            return
+        for first in range(0, len(rows), self._file.units_at_once):
+            keep(first, min(first + self._file.units_at_once, len(rows)))
+            self._file.release()
 
     def update_sparse(self, maps: SparseMaps) -> None:
         """Add the values of sparse maps; the lowest value is 0."""

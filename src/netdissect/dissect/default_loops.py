@@ -58,7 +58,7 @@ def _threshold_loops() -> list[LoopTypes]:
     units = _tuple(types.int64, types.int64)
     return [
         (image_values._largest, (FLOATS_2, FLOATS)),
-        (histogram._count, (LABELS_3, LABELS, INTS_2)),
+        (histogram._count, (LABELS_3, LABELS, INTS_2, units)),
         (histogram._find_bins, (INTS_2, types.int64, INTS)),
         (topk._keep_largest, (FLOATS_3, FLOATS_2, INTS, FLOATS_2, INTS, FLOATS, types.int64, units)),
         (top_images._insert, (FLOATS_4, FLOATS_2, INTS, INTS_2, FLOATS_2, INTS_2, FLOATS_4)),

@@ -28,6 +28,7 @@ from netdissect.activations.topk_torch import TorchHistogram, TorchStreamingTopK
 from netdissect.concepts import ConceptData, Size
 from netdissect.dissect.cost_plan import LayerPlan, cells_of
 from netdissect.dissect.statistics.layer_moments import LayerMoments
+from netdissect.process.split_loops import SplitLoops
 from netdissect.scoring import IoUCounter, IoUCounts, Upsampler
 from netdissect.scoring.device_axis import upsample
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter
@@ -176,6 +177,8 @@ class Collector(_HostState):
         File of the largest values; None: they are kept in memory.
     moments
         Moments over the whole range of activation; None: not requested.
+    threads
+        Threads at once; results do not depend on it.
     """
 
     def __init__(
@@ -185,10 +188,12 @@ class Collector(_HostState):
         store: ActivationStore | None,
         file: Path | None,
         moments: LayerMoments | None = None,
+        threads: int = 1,
     ) -> None:
         self.plan = plan
         self.moments = moments
         self._maxima = maxima
+        self._split = SplitLoops(threads)
         self.store: ActivationStore | None = store
         self.top_values: StreamingTopK = StreamingTopK(plan.layer.units, plan.keep, plan.total, file)
         self.top_images: TopImages = TopImages(plan.layer.units, cells_of(plan.layer), plan.config.top_images)
@@ -198,20 +203,20 @@ class Collector(_HostState):
     def update(self, maps: Tensor, rows: Rows) -> None:
         """Add one batch of maps, float32 (B, U, h, w), of the images `rows`."""
         cells = maps.cpu().numpy()
-        self.histogram.update(cells)
+        self.histogram.update(cells, self._split)
         # The histogram holds cells; where thresholds are taken over upsampled maps it gives no bound.
         floor = self.histogram.floor(self.plan.keep) if self._upsampled is None else None
         maxima = largest_values(cells)
-        self.top_values.update(self._values(cells, maxima), floor, maxima)
+        self.top_values.update(self._values(cells, maxima), floor, maxima, split=self._split)
         self.top_images.update(cells, maxima, rows)
         self._maxima.append(maxima)
         if self.store is not None:
-            self.store.append(cells, self.top_values.bound, maxima)
+            self.store.append(cells, self.top_values.bound, maxima, self._split)
 
     def keep(self, maps: Tensor) -> None:
         """Store the activations of one batch that can exceed a threshold."""
         if self.store is not None:
-            self.store.append(maps.cpu().numpy(), self.top_values.bound)
+            self.store.append(maps.cpu().numpy(), self.top_values.bound, split=self._split)
 
     def _values(self, maps: Maps, maxima: Maps) -> Maps:
         if self._upsampled is None:

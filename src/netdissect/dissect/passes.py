@@ -258,7 +258,8 @@ class TwoPass:
         if self.plan.store != "none":
             dense = self.plan.store == "dense" or plan.needs_dense
             store = ActivationStore(self.work.file(name, "bin"), plan.layer.units, cells_of(plan.layer), dense=dense)
-        return Collector(plan, maxima, store, spilled, moments)
+        threads = max(1, self.source.execution.workers // len(self.plan.layers))
+        return Collector(plan, maxima, store, spilled, moments, threads)
 
     def _moments(self, plan: LayerPlan) -> LayerMoments | None:
         if not self.source.config.statistics.moments:
