@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from netdissect.config import Fraction, OneOrMore
 from netdissect.config_fields import Config, Option
+from netdissect.process.cores import available_cores
 
 Operator = Literal["or", "and", "and-not"]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
@@ -80,7 +81,16 @@ class ComposeConfig(Config):
         ),
     )
     stats_seed: int = Field(0, ge=0, description="Seed of the draw of held-out images, replicates and permutations.")
-    workers: int = Field(2, gt=0, description="Threads, each of which searches one unit at a time.")
+    workers: int | None = Field(
+        None,
+        gt=0,
+        description="Threads, each of which searches one unit at a time. None: all cores of this process.",
+    )
+
+    @property
+    def threads(self) -> int:
+        """Number of threads."""
+        return self.workers or available_cores()
 
     @property
     def search_inputs(self) -> dict[str, object]:

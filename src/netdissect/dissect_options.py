@@ -165,8 +165,8 @@ class DissectOptions(TypedDict, total=False):
     """Keep decoded, resized images packed in the cache folder, too, so that the next run on the same data decodes
     nothing: 0.15 MB for each image of 224 x 224 pixels, at most 10 GB in all."""
 
-    workers: int
-    """Threads that decode images and label maps."""
+    workers: int | None
+    """Threads that decode images and label maps, and count. None: all cores of this process."""
 
     checkpoint_seconds: float
     """Seconds of work that an interruption may cost."""

@@ -1,6 +1,5 @@
 """`netdissect concepts`: build and inspect data sets."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from netdissect.cli.console import console, progress_bars
 from netdissect.cli.generators.segmenter_options import LabelsOption, MinScoreOption, WordsOption
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, Resize, Split
 from netdissect.counted import counted
+from netdissect.process.cores import available_cores
 from netdissect.report.text_table import Column, TextTable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def build(
     )  # fmt: skip
     with progress_bars() as progress:
         netdissect.build_dataset(
-            out, parsed, options, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress
+            out, parsed, options, overwrite=overwrite, workers=workers or available_cores(), progress=progress
         )
     _written(out)
 
@@ -117,7 +117,7 @@ def subset(
     )
     with progress_bars() as progress:
         netdissect.concepts.subset(
-            root, out, selection, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress
+            root, out, selection, overwrite=overwrite, workers=workers or available_cores(), progress=progress
         )
     _written(out)
 
@@ -139,7 +139,7 @@ def merge(
     )
     with progress_bars() as progress:
         netdissect.concepts.merge(
-            out, roots, options, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress
+            out, roots, options, overwrite=overwrite, workers=workers or available_cores(), progress=progress
         )
     _written(out)
 
@@ -165,7 +165,7 @@ def inspect(
 ) -> None:
     """List what a data set holds, and everything that is wrong with it; exit code 1 if anything is."""
     with progress_bars() as progress:
-        inspection = netdissect.inspect_dataset(root, workers=workers or os.cpu_count(), progress=progress)
+        inspection = netdissect.inspect_dataset(root, workers=workers or available_cores(), progress=progress)
     if sheet is not None:
         _save_sheet(root, sheet)
     if as_json:
@@ -242,7 +242,7 @@ def synthetic(
     """Draw a synthetic data set, whose labels are known exactly."""
     with progress_bars() as progress:
         netdissect.write_synthetic(
-            out, images=num_images, size=size, seed=seed, overwrite=overwrite, workers=workers or os.cpu_count(),
+            out, images=num_images, size=size, seed=seed, overwrite=overwrite, workers=workers or available_cores(),
             progress=progress,
         )  # fmt: skip
     _written(out)
@@ -293,7 +293,13 @@ def segment(
     options = netdissect.MachineLabelOptions(write=write, quadrants=quadrants, compare=compare, batch_size=batch_size)
     with progress_bars() as progress:
         made = netdissect.segment_dataset(
-            out, images, segmenter, options, overwrite=overwrite, workers=workers or os.cpu_count(), progress=progress
+            out,
+            images,
+            segmenter,
+            options,
+            overwrite=overwrite,
+            workers=workers or available_cores(),
+            progress=progress,
         )
     if as_json:
         typer.echo(made.model_dump_json(indent=2))

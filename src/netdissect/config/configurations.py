@@ -29,6 +29,7 @@ from netdissect.config.literals import (
 )
 from netdissect.config_fields import Config, Option, Values
 from netdissect.errors import ConfigError
+from netdissect.process.cores import available_cores
 
 LARGEST_QUANTILE = 0.9
 """Masks of more than nine tenths of an image come from a percentile that was taken for the share above it."""
@@ -522,7 +523,9 @@ class Execution(Config):
             "decodes nothing: 0.15 MB for each image of 224 x 224 pixels, at most 10 GB in all."
         ),
     )
-    workers: int = Field(2, gt=0, description="Threads that decode images and label maps.")
+    workers: int | None = Field(
+        None, gt=0, description="Threads that decode images and label maps, and count. None: all cores of this process."
+    )
     checkpoint_seconds: float = Field(30.0, ge=0, description="Seconds of work that an interruption may cost.")
 
     @field_validator("image_cache")
@@ -533,6 +536,11 @@ class Execution(Config):
                 "packed images need a cache folder, and there is none. Name it: --cache-folder, in Python cache_folder"
             )
         return value
+
+    @property
+    def threads(self) -> int:
+        """Number of threads."""
+        return self.workers or available_cores()
 
 
 class RunRequest(Config):

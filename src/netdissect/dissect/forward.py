@@ -146,7 +146,7 @@ def forward(
     ConfigError
         If the device does not exist here.
     """
-    batches = source.images.batches(starts, workers=source.execution.workers)
+    batches = source.images.batches(starts, workers=source.execution.threads)
     check = FiniteCheck(source) if check is None else check
     encoders = SparseEncoders.of(source.network, source.layers, sparse)
     for batch, recorded_maps in recorded(source._replace(layers=encoders.recorded), batches):

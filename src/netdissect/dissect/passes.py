@@ -258,7 +258,7 @@ class TwoPass:
         if self.plan.store != "none":
             dense = self.plan.store == "dense" or plan.needs_dense
             store = ActivationStore(self.work.file(name, "bin"), plan.layer.units, cells_of(plan.layer), dense=dense)
-        threads = max(1, self.source.execution.workers // len(self.plan.layers))
+        threads = max(1, self.source.execution.threads // len(self.plan.layers))
         return Collector(plan, maxima, store, spilled, moments, threads)
 
     def _moments(self, plan: LayerPlan) -> LayerMoments | None:
@@ -335,7 +335,7 @@ class TwoPass:
 
     def _threads(self) -> ThreadPoolExecutor:
         """Return threads for the layers, which are independent; compiled loops release the interpreter lock."""
-        workers = 1 if self.plan.tensor else min(self.source.execution.workers, len(self.plan.layers))
+        workers = 1 if self.plan.tensor else min(self.source.execution.threads, len(self.plan.layers))
         return ThreadPoolExecutor(workers, thread_name_prefix="netdissect-layer")
 
     def replay_all(self, stage: str, collectors: Mapping[str, AnyCollector], done: int) -> Iterator[Activations]:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from netdissect.jit import expect, is_missing, prepare_compiler
+from netdissect.process.cores import available_cores
 
 LoopTypes = tuple[Any, tuple[Any, ...]]
 """A compiled loop and the types of its arguments."""
@@ -45,7 +46,7 @@ def compile_early(shares: Iterable[Sequence[LoopTypes]]) -> list["EarlyCompiler"
 def _can_fork() -> bool:
     """Tell whether a process can be forked safely and would have a processor."""
     alone = threading.active_count() == 1 and "torch" not in sys.modules
-    return sys.platform == "linux" and alone and len(os.sched_getaffinity(0)) > 1
+    return sys.platform == "linux" and alone and available_cores() > 1
 
 
 class EarlyCompiler:

@@ -8,7 +8,6 @@ resumes; at most two batches of images are read ahead.
 
 import hashlib
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from netdissect.concepts.build.render import encode_label_map
 from netdissect.concepts.image_io import open_image
 from netdissect.config import Progress
 from netdissect.errors import SegmenterError, SourceError
+from netdissect.process.cores import available_cores
 from netdissect.segmenters.segmenter import Images, LabelMaps, Segmenter
 
 logger = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ def _batches(
 ) -> Iterator[list[tuple[Path, Images]]]:
     """Yield batches of (file, pixels); threads read at most two batches ahead."""
     batch: list[tuple[Path, Images]] = []
-    for file, pixels in prefetch(partial(_read, job), left, os.cpu_count() or 1, 2 * job.batch_size - 1):
+    for file, pixels in prefetch(partial(_read, job), left, available_cores(), 2 * job.batch_size - 1):
         if isinstance(pixels, SourceError):
             problems.append(str(pixels))
             continue

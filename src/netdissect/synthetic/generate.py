@@ -4,7 +4,6 @@ Training images have scene labels only. Objects, parts, materials, textures and 
 that units are compared with.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from netdissect.concepts.build.sample import Channel, Sample
 from netdissect.concepts.build.writer import WriteOptions, write_dataset
 from netdissect.config import Progress
 from netdissect.errors import ConfigError
+from netdissect.process.cores import available_cores
 from netdissect.progress import ShowProgress, shown
 from netdissect.synthetic.draw_image import DrawnImage, draw
 from netdissect.synthetic.scene_composer import THING_NAMES
@@ -210,7 +210,7 @@ def training_objects(
 def _blocks(work: Callable[[range], T], images: int, workers: int | None) -> Iterator[T]:
     ranges = [range(start, min(start + BLOCK, images)) for start in range(0, images, BLOCK)]
     # Starting processes takes longer than drawing a few hundred images.
-    return map_in_order(work, ranges, workers or (os.cpu_count() if len(ranges) > FEW else 1))
+    return map_in_order(work, ranges, workers or (available_cores() if len(ranges) > FEW else 1))
 
 
 def _draw_block(indices: range, size: int, seed: int) -> Block:

@@ -249,7 +249,7 @@ class Composition:
 
     def _announce_search(self, todo: Sequence[tuple[str, int]], searches: UnitSearches) -> None:
         limit, count = self.config.time_limit, 1 if self.config.holdout is None else 2
-        at_most = "" if limit is None else f"; at most {limit * count * len(todo) / self.config.workers:.0f} s"
+        at_most = "" if limit is None else f"; at most {limit * count * len(todo) / self.config.threads:.0f} s"
         self.display.line(
             f"{len(todo):,} {'ranges' if self.ranges else 'units'}, {len(searches.names):,} concepts, "
             f"{len(searches.images.table):,} label sets of {int(searches.images.table.pixels.sum()):,} pixels{at_most}"
@@ -277,7 +277,7 @@ class Composition:
     def _announce_null(self, layer: str, seconds: Sequence[float], permutations: int) -> None:
         """Say how long the null takes, if a search of a permuted mask takes as long as that of the mask."""
         if permutations and seconds:
-            estimate = sum(seconds) * permutations / self.config.workers
+            estimate = sum(seconds) * permutations / self.config.threads
             self.display.line(
                 f"null of {layer}: {len(seconds)} units in {permutations:,} permutations, "
                 f"{len(seconds) * permutations:,} searches; about {_time_text(estimate)}"

@@ -54,5 +54,5 @@ class ComposeOptions(TypedDict, total=False):
     stats_seed: int
     """Seed of the draw of held-out images, replicates and permutations."""
 
-    workers: int
-    """Threads, each of which searches one unit at a time."""
+    workers: int | None
+    """Threads, each of which searches one unit at a time. None: all cores of this process."""

@@ -137,11 +137,11 @@ class UnitSearches:
         After an error or an interruption the searches that other threads still run end at once.
         """
         pending = deque[Future[R]]()
-        with ThreadPoolExecutor(self.config.workers) as pool:
+        with ThreadPoolExecutor(self.config.threads) as pool:
             try:
                 for item in items:
                     pending.append(pool.submit(function, item))
-                    if len(pending) > self.config.workers:
+                    if len(pending) > self.config.threads:
                         yield pending.popleft().result()
                 while pending:
                     yield pending.popleft().result()

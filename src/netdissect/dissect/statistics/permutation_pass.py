@@ -304,7 +304,7 @@ class PermutationTest:
         for stratum, of_stratum in enumerate(labels):
             images = labels.strata[stratum]
             for some, counts in permuted:
-                counts.update(some.read(stratum), of_stratum, int(images[0]), category_of, self.execution.workers)
+                counts.update(some.read(stratum), of_stratum, int(images[0]), category_of, self.execution.threads)
             del of_stratum  # before those of the next stratum are read
             done += len(images)
             yield done
