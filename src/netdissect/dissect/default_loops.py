@@ -14,7 +14,7 @@ from netdissect.config import StatisticsConfig
 from netdissect.process.early_compiler import LoopTypes
 from netdissect.scoring import kernel, kernel_arrays
 from netdissect.scoring.per_image_counts import ImageIntersections
-from netdissect.scoring.statistics import bootstrap, jackknife, permutation, permutation_kernel, permutation_sets
+from netdissect.scoring.statistics import bootstrap, jackknife, permutation, permutation_kernel
 
 _tuple_type: Any = types.BaseTuple.from_types
 
@@ -86,14 +86,14 @@ def _counting_loops() -> list[LoopTypes]:
 
 def _permutation_loops() -> list[LoopTypes]:
     lanes = _named(permutation_kernel.Lanes, INTS, INTS, INTS, WORDS_2, WORDS_3)
-    of_sets = _named(permutation_sets.SetScratch, STARTS, STARTS, INTS, INTS, FLAGS)
     arguments = (
         _named(permutation.StratumMasks, INTS, INTS, STARTS, INTS, STARTS, STARTS),
         _label_arrays(_array(types.uint16, 3)),
         _tuple(INTS_2, INTS_3),
         INTS,
-        _tuple(lanes, WORDS_2, STARTS_2, WORDS, of_sets),
+        _tuple(lanes, WORDS_2, STARTS_2, WORDS),
         _tuple(STARTS_3, INTS_3),
+        FLAGS,
     )
     best = _named(permutation.BestConcepts, LABELS_2, DOUBLES_2)
     return [

@@ -4,7 +4,7 @@ For each label of an image, running totals say how many of the first pixels have
 with all labels is then the difference of two rows of totals, however long the run is. Sixteen labels lie side by side
 in two 64-bit words. Totals overflow from one label into the next, but arithmetic modulo 2**64 is exact: the difference
 of two words holds the counts of a run, which fit into 8 bits. They are widened before they are added up over a mask.
-Where an image has too many labels for two blocks of totals, `permutation_sets` counts it.
+An image with too many labels for two blocks of totals is left to `permutation_sets`.
 """
 
 from typing import Any, NamedTuple, Self
@@ -15,7 +15,8 @@ import numpy.typing as npt
 from netdissect.jit import compiled_in_place, inlined
 from netdissect.scoring.kernel import labels_of_image
 from netdissect.scoring.kernel_arrays import ImageArrays, LabelArrays
-from netdissect.scoring.statistics.permutation_sets import SetScratch, count_image_by_sets, find_changes
+from netdissect.scoring.statistics.permutation_runs import Runs, shifted_runs
+from netdissect.scoring.statistics.permutation_sets import count_by_sets
 
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
@@ -82,15 +83,6 @@ class LaneSizes(NamedTuple):
     bits: int
 
 
-class Runs(NamedTuple):
-    """Runs of pixels of the masks of one image: run i of the masks is run `scale * (i - first)` here."""
-
-    starts: UInts
-    ends: UInts
-    first: np.int64
-    scale: np.int64
-
-
 def count_permutations(
     masks: Any,
     labels: LabelArrays,
@@ -117,16 +109,14 @@ def count_permutations(
     activation
         int64 (R, M, K): mask pixels where a mask overlaps a label of the category, added to. R = 0: not counted.
     """
-    _, height, width = labels.index_map.shape
+    images, height, width = labels.index_map.shape
     most_runs = int(np.diff(masks.run_ends[masks.image_ends]).max())
-    scratch = (
-        Lanes.of(labels),
-        np.empty((height * width + 1, WORDS), np.uint64),
-        np.empty((2, 2 * most_runs), np.uint32),
-        np.empty(SUMS, np.uint64),
-        SetScratch.of(labels, activation.shape[2]),
-    )
-    _count_images(masks, labels, draws, category_of, scratch, (intersection, activation))
+    shifted, left_out = np.empty((2, 2 * most_runs), np.uint32), np.zeros(images, np.bool_)
+    totals, sums = np.empty((height * width + 1, WORDS), np.uint64), np.empty(SUMS, np.uint64)
+    scratch, counts = (Lanes.of(labels), totals, shifted, sums), (intersection, activation)
+    _count_images(masks, labels, draws, category_of, scratch, counts, left_out)
+    if left_out.any():
+        count_by_sets(masks, labels, draws, category_of, shifted, counts, np.flatnonzero(left_out))
 
 
 @compiled_in_place
@@ -135,30 +125,26 @@ def _count_images(
     labels: LabelArrays,
     draws: tuple[Ints, Ints],
     category_of: Ints,
-    scratch: tuple[Lanes, Words, UInts, Words, SetScratch],
+    scratch: tuple[Lanes, Words, UInts, Words],
     counts: tuple[UInts, Ints],
+    left_out: npt.NDArray[np.bool_],
 ) -> None:
-    """Count the images; `scratch` are lanes, totals of all pixels, shifted runs, sums of one mask, and label sets."""
+    """Count the images, but mark those of too many labels; `scratch`: lanes, totals, shifted runs, sums of a mask."""
     (mask_images, shifts), (intersection, activation) = draws, counts
-    lanes, totals, shifted, sums, of_sets = scratch
+    lanes, totals, shifted, sums = scratch
     for image in range(len(labels.index_map)):
         arrays = labels_of_image(labels, image)
         size = arrays.index_map.shape
         sizes = _make_lanes(arrays, category_of, len(activation) > 0, lanes)
         in_block = SUMS * (32 // sizes.bits)
         blocks = (sizes.targets + in_block - 1) // in_block
-        if blocks > MOST_BLOCKS:
-            find_changes(arrays.index_map, of_sets)
-        for block in range(1 if blocks > MOST_BLOCKS else blocks):
-            if blocks <= MOST_BLOCKS:
-                _add_up(arrays.index_map, lanes.increments[block], totals)
+        left_out[image] = blocks > MOST_BLOCKS
+        for block in range(0 if blocks > MOST_BLOCKS else blocks):
+            _add_up(arrays.index_map, lanes.increments[block], totals)
             for row in range(len(mask_images)):
                 mask_image, of_row = mask_images[row, image], (intersection, activation, row)
-                runs = _shifted_runs(masks, mask_image, shifts[row, image], size, shifted)
-                if blocks > MOST_BLOCKS:
-                    count_image_by_sets(masks, mask_image, runs, (arrays, category_of), of_sets, of_row)
-                else:
-                    _count_image(masks, mask_image, runs, (totals, sums), (lanes, sizes, block), of_row)
+                runs = shifted_runs(masks, mask_image, shifts[row, image], size, shifted)
+                _count_image(masks, mask_image, runs, (totals, sums), (lanes, sizes, block), of_row)
 
 
 @inlined
@@ -227,22 +213,6 @@ def _add_up(index_map: npt.NDArray[np.int32], increments: Words, totals: Words) 
         second += increments[label_set, 1]
         totals[pixel, 0], totals[pixel, 1] = first, second
         pixel += np.uint64(1)
-
-
-@inlined
-def _shifted_runs(masks: Any, image: int, shift: Ints, size: tuple[int, int], out: UInts) -> Runs:
-    """Return the runs of an image where they meet labels that are shifted: two for each run, since it may be cut."""
-    first, last = masks.run_ends[masks.image_ends[image]], masks.run_ends[masks.image_ends[image + 1]]
-    if shift[0] == 0 and shift[1] == 0:
-        return Runs(masks.starts, masks.ends, np.int64(0), np.int64(1))
-    (height, width), starts, ends = size, out[0], out[1]
-    for run in range(first, last):
-        y, x = np.int64(masks.starts[run]) // width, np.int64(masks.starts[run]) % width
-        row, x = (y - shift[0]) % height * width, (x - shift[1]) % width
-        end, index = x + np.int64(masks.ends[run]) - np.int64(masks.starts[run]), 2 * (run - first)
-        starts[index], ends[index] = row + x, row + (end if end < width else width)
-        starts[index + 1], ends[index + 1] = row, row + (end - width if end > width else 0)
-    return Runs(starts, ends, first, np.int64(2))
 
 
 @inlined

@@ -1,4 +1,4 @@
-"""A part of the compiled loop of the permutation test: images with many labels, counted by label set.
+"""A compiled loop of the permutation test: images with many labels, counted by label set.
 
 A run of mask pixels meets few label sets, one after the other. The pixels of a mask are added up by label set first,
 and then for each label of the sets that it meets: most labels of an image are not where the mask is.
@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from netdissect.jit import inlined
+from netdissect.jit import compiled_in_place, inlined
+from netdissect.scoring.kernel import labels_of_image
 from netdissect.scoring.kernel_arrays import ImageArrays, LabelArrays
+from netdissect.scoring.statistics.permutation_runs import Runs, shifted_runs
 
 Ints = npt.NDArray[np.int64]
 UInts = npt.NDArray[np.uint32]
@@ -53,8 +55,45 @@ class SetScratch(NamedTuple):
         )
 
 
+def count_by_sets(
+    masks: Any,
+    labels: LabelArrays,
+    draws: tuple[Ints, Ints],
+    category_of: Ints,
+    shifted: UInts,
+    counts: tuple[UInts, Ints],
+    images: Ints,
+) -> None:
+    """Count these images of a stratum, int64 (k,), as `permutation_kernel.count_permutations` counts the others.
+
+    Shifted runs are written to `shifted`; `counts` are intersection and activation.
+    """
+    scratch = SetScratch.of(labels, counts[1].shape[2])
+    _count_images(masks, labels, draws, category_of, (shifted, scratch), counts, images)
+
+
+@compiled_in_place
+def _count_images(
+    masks: Any,
+    labels: LabelArrays,
+    draws: tuple[Ints, Ints],
+    category_of: Ints,
+    scratch: tuple[UInts, SetScratch],
+    counts: tuple[UInts, Ints],
+    images: Ints,
+) -> None:
+    (mask_images, shifts), (shifted, of_sets), (intersection, activation) = draws, scratch, counts
+    for image in images:
+        arrays = labels_of_image(labels, image)
+        _find_changes(arrays.index_map, of_sets)
+        for row in range(len(mask_images)):
+            mask_image, of_row = mask_images[row, image], (intersection, activation, row)
+            runs = shifted_runs(masks, mask_image, shifts[row, image], arrays.index_map.shape, shifted)
+            _count_image(masks, mask_image, runs, (arrays, category_of), of_sets, of_row)
+
+
 @inlined
-def find_changes(index_map: npt.NDArray[np.int32], scratch: SetScratch) -> None:
+def _find_changes(index_map: npt.NDArray[np.int32], scratch: SetScratch) -> None:
     """Write the label set of each pixel, and the first pixel after it that has another one."""
     label_sets, changes = scratch.label_sets, scratch.changes
     for pixel, label_set in enumerate(index_map.flat):
@@ -67,15 +106,15 @@ def find_changes(index_map: npt.NDArray[np.int32], scratch: SetScratch) -> None:
 
 
 @inlined
-def count_image_by_sets(
+def _count_image(
     masks: Any,
     image: int,
-    runs: Any,
+    runs: Runs,
     labels: tuple[ImageArrays, Ints],
     scratch: SetScratch,
     counts: tuple[UInts, Ints, int],
 ) -> None:
-    """Count the masks of one image against the labels of one; `runs` are `permutation_kernel.Runs`."""
+    """Count the masks of one image against the labels of one."""
     (arrays, category_of), (intersection, activation, row) = labels, counts
     for mask in range(masks.image_ends[image], masks.image_ends[image + 1]):
         index, pixels = masks.masks[mask], masks.pixels[mask]
@@ -87,7 +126,7 @@ def count_image_by_sets(
 
 
 @inlined
-def _add_runs(begin: int, end: int, runs: Any, scratch: SetScratch) -> int:
+def _add_runs(begin: int, end: int, runs: Runs, scratch: SetScratch) -> int:
     """Add up the pixels of one mask by label set, and return how many sets it meets."""
     label_sets, changes, set_pixels, met, _ = scratch
     num_met = 0
