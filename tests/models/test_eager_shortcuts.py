@@ -94,6 +94,37 @@ def test_an_input_that_nothing_needs_is_overwritten_until_the_recorder_is_closed
     assert shared == {"0": [False] * 5, "1": once, "2": once, "3": [True] * 5, "4": [False] * 5}
 
 
+def test_a_recorder_takes_over_what_an_earlier_one_found_of_batches_as_large_and_the_same_hooks():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU6(), nn.Conv2d(4, 4, 3))
+    network = Network("net", module, Preprocessing(Size(10, 10), (0.5,) * 3, (0.5,) * 3))
+    overwritten: list[bool] = []
+    kept: list[torch.Tensor] = []
+
+    def recorded(images: torch.Tensor, passes: int, layer: str = "3") -> list[bool]:
+        layers = resolve_layers(network, [layer])
+        overwritten.clear()
+        with ActivationRecorder(network, layers) as record:
+            found = [record(images)[layer] for _ in range(passes)]
+        assert all(torch.equal(maps, found[0]) for maps in found)
+        return list(overwritten)
+
+    module[2].register_forward_hook(
+        lambda _part, inputs, output: overwritten.append(inputs[0].data_ptr() == output.data_ptr())
+    )
+    with network.prepared():
+        assert recorded(IMAGES[:2], 2) == [False, False, True]
+        assert recorded(IMAGES[:2], 1) == recorded(IMAGES[:1], 1) == [True]
+        assert recorded(IMAGES, 1) == [False]  # a network may treat a larger batch otherwise
+        assert recorded(IMAGES[:2], 1, "1") == [False]
+        handle = module[1].register_forward_hook(lambda _part, _inputs, output: kept.append(output))
+        assert recorded(IMAGES[:2], 3) == [False] * 4  # two of them in the pass that is run both ways
+        handle.remove()
+        assert recorded(IMAGES[:2], 1) == [True]
+    assert recorded(IMAGES[:2], 1) == recorded(IMAGES[:2], 1) == [False]
+    with network.prepared():
+        assert recorded(IMAGES[:2], 1) == [False]
+
+
 @pytest.mark.parametrize("padding", [(0, 1, 2, 3), (1, 1, 1, 1), (2, 0, 0, 0), (-1, 2, 1, -2)])
 @pytest.mark.parametrize(
     "images", [IMAGES, IMAGES.contiguous(memory_format=torch.channels_last), IMAGES[:, :1], IMAGES[0]]

@@ -71,6 +71,8 @@ class Network:
         layer, at each cell: a rotation, principal components, the latents of a sparse autoencoder.
     source
         From where it was loaded by name; None: it was made in Python, and a run of it cannot load it again.
+    passes
+        What backends found out about its forward passes, within `prepared`; None: outside.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class Network:
     _memory_format: torch.memory_format = field(default=torch.contiguous_format, init=False, repr=False)
     _prepared: bool = field(default=False, init=False, repr=False)
     _facts: _Facts | None = field(default=None, init=False, repr=False)
+    passes: dict[object, Any] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -227,7 +230,7 @@ class Network:
         check_has_data(self.name, self.module)
         with evaluation_mode(self.module), restoring_tensors(self.module):
             self._current_facts()
-            self._prepared = True
+            self._prepared, self.passes = True, {}
             try:
                 if device is not None:
                     self.module.to(device)
@@ -236,7 +239,7 @@ class Network:
                     self._memory_format = torch.channels_last
                 yield
             finally:
-                self._prepared, self._memory_format = False, torch.contiguous_format
+                self._prepared, self._memory_format, self.passes = False, torch.contiguous_format, None
 
     def forward(self, images: Tensor) -> object:
         """Run the module on its input, in evaluation mode and without compiling.

@@ -1,12 +1,12 @@
 """PyTorch as it is: the network's own code, one operation after the other.
 
 On a CPU some operations run with less copying, if they give the same numbers: the first pass finds them, the second is
-run both ways.
+run both ways. Later backends of a run take over what was found: the threshold pass what the layout check found.
 """
 
 from collections import Counter
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,24 @@ from netdissect.models.backends.backend import Modules, kept
 from netdissect.models.backends.overwriting import WatchedPass
 from netdissect.models.backends.shortcuts import Shortcuts, shortened, zero_paddings
 from netdissect.models.network import Network
+
+
+class _PassFacts(NamedTuple):
+    """What is known of the passes that record some modules.
+
+    Attributes
+    ----------
+    images
+        How many were run both ways. Of larger batches nothing is known: a network may treat one image otherwise.
+    runs
+        How often each recorded module runs in a pass.
+    shortcuts
+        Those that give the same numbers.
+    """
+
+    images: int
+    runs: Counter[str] | None
+    shortcuts: Shortcuts
 
 
 class EagerBackend:
@@ -58,12 +76,27 @@ class EagerBackend:
         """Run one batch; see `Backend`."""
         if images.device.type != "cpu":
             return self._pass(images)
-        if self._found is None:
+        if self._found is None and self._shortened is None and not self._take_over(images):
             return self._watched_pass(images)
         if self._shortened is None:
-            return self._compared_pass(images, self._found)
+            return self._compared_pass(images, self._found or Shortcuts())
         with shortened(self._shortened):
             return self._pass(images)
+
+    def _take_over(self, images: Tensor) -> bool:
+        """Take over what an earlier backend found, if there was one of these modules, and batches of this size."""
+        known: _PassFacts | None = (self._network.passes or {}).get(self._recorded())
+        if known is None or known.images < len(images):
+            return False
+        self._expected, self._shortened = known.runs, known.shortcuts
+        return True
+
+    def _recorded(self) -> tuple[object, ...]:
+        """Return what is recorded, in which number format, and the hooks of others: they may read what lies between."""
+        own = {hook.id for hook in self._hooks}
+        parts = self._network.module.modules()
+        hooks = (hook for part in parts for hook in (*part._forward_pre_hooks, *part._forward_hooks) if hook not in own)
+        return *self._modules, torch.is_autocast_enabled("cpu"), *hooks
 
     def _watched_pass(self, images: Tensor) -> dict[str, Tensor]:
         """Run the first batch, and find what others may do without; recorders of one batch never do."""
@@ -82,6 +115,8 @@ class EagerBackend:
         with torch.random.fork_rng([]), shortened(found):
             same = _same(outputs, self._pass(images))
         self._shortened = found if same else Shortcuts()
+        if self._network.passes is not None:
+            self._network.passes[self._recorded()] = _PassFacts(len(images), self._expected, self._shortened)
         return outputs
 
     def _pass(self, images: Tensor) -> dict[str, Tensor]:
