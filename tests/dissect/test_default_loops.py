@@ -20,7 +20,9 @@ from netdissect.process.early_compiler import compile_early
 
 if __name__ == "__main__":
     statistics = StatisticsConfig(**json.loads(sys.argv[2]))
-    processes = compile_early(default_loops(statistics, permutes=statistics.permutations != 0))
+    engine = sys.argv[4]
+    shares = default_loops(statistics, permutes=statistics.permutations != 0, on_device=engine == "tensor")
+    processes = compile_early(shares)
     if sys.argv[3] == "killed":
         for one in processes:
             os.kill(one.pid, signal.SIGKILL)
@@ -29,7 +31,8 @@ if __name__ == "__main__":
     from networks import build
 
     config = DissectConfig(layers=("wide_relu",), statistics=statistics)
-    result = dissect(build(), sys.argv[1], config=config, execution=Execution(activation_cache="sparse"))
+    execution = Execution(engine=engine, activation_cache="sparse" if engine == "auto" else "auto")
+    result = dissect(build(), sys.argv[1], config=config, execution=execution)
     loops = {
         id(loop): loop
         for name, module in list(sys.modules.items()) if name.startswith("netdissect.")
@@ -41,7 +44,6 @@ if __name__ == "__main__":
 
     taken = names(loop for loop in loops.values() for _ in range(sum(loop.stats.cache_hits.values())))
     missed = names(loop for loop in loops.values() if loop.stats.cache_misses)
-    shares = default_loops(statistics, permutes=statistics.permutations != 0)
     listed = names(loop for share in shares for loop, _ in share)
     print(json.dumps({
         "processes": len(processes), "taken": taken, "missed": missed, "listed": listed,
@@ -57,11 +59,13 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "run.py", strategies.write_broden(folder / "data", images(6), COVERAGE, image=(SIDE, SIDE))
 
 
-def run(program: tuple[Path, Path], code: Path, statistics: dict[str, int], end: str) -> dict[str, Any]:
+def run(
+    program: tuple[Path, Path], code: Path, statistics: dict[str, int], end: str, engine: str = "auto"
+) -> dict[str, Any]:
     path, data = program
     here = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     variables = os.environ | {"NUMBA_CACHE_DIR": str(code), "PYTHONPATH": here}
-    command = [sys.executable, path, data, json.dumps(statistics), end]
+    command = [sys.executable, path, data, json.dumps(statistics), end, engine]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=variables, timeout=300)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -78,3 +82,13 @@ def test_a_run_takes_each_listed_loop_and_compiles_no_other(
     alone = run(program, tmp_path / "alone", statistics, "killed")
     assert (alone["units"], alone["taken"]) == (first["units"], [])
     assert set(alone["missed"]) >= set(first["listed"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="processes are forked on Linux")
+def test_a_run_that_counts_in_tensor_code_takes_each_listed_loop_and_compiles_no_other(
+    program: tuple[Path, Path], tmp_path: Path
+) -> None:
+    found = run(program, tmp_path, {}, "", "tensor")
+    assert (found["processes"], found["taken"], found["missed"]) == (2, found["listed"], [])
+    assert not any("kernel._count_images" in name and "permutation" not in name for name in found["listed"])

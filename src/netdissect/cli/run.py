@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 DEFAULTS = {"execution": {"cache_folder": user_cache_path("netdissect")}}
 """The default that the command line adds: the library reads no environment."""
 
+DEVICE_FILES, GPUS = Path("/dev"), ("nvidia[0-9]*", "kfd")
+"""Where Linux shows GPUs of NVIDIA and AMD."""
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -268,13 +271,20 @@ def _repeated(typed: Typed[RunRequest], path: Path, *, trust_network: bool) -> V
 
 def _compile_early(request: RunRequest) -> None:
     """Compile the loops of the run, if it is the first, while the network and the data are loaded."""
-    if request.execution.engine == "tensor" or request.config.device not in ("auto", "cpu"):
-        return
     with freeze_gc():
         from netdissect.dissect.default_loops import default_loops
         from netdissect.process.early_compiler import compile_early
 
-        compile_early(default_loops(request.config.statistics, permutes=bool(request.config.permutations)))
+        statistics, permutes = request.config.statistics, bool(request.config.permutations)
+        compile_early(default_loops(statistics, permutes=permutes, on_device=_counts_on_device(request)))
+
+
+def _counts_on_device(request: RunRequest) -> bool:
+    """Tell whether thresholds and counts will be taken in tensor code, as far as is known before torch is loaded."""
+    device = request.config.device
+    if device == "auto":
+        device = "gpu" if any(any(DEVICE_FILES.glob(pattern)) for pattern in GPUS) else "cpu"
+    return request.execution.engine == "tensor" or (request.execution.engine == "auto" and device != "cpu")
 
 
 def _load(request: RunRequest) -> "netdissect.Network":

@@ -19,10 +19,23 @@ from netdissect.scoring.statistics import bootstrap, jackknife, permutation, per
 _tuple_type: Any = types.BaseTuple.from_types
 
 
-def default_loops(statistics: StatisticsConfig, *, permutes: bool) -> list[list[LoopTypes]]:
-    """Return the loops of a dissection in two shares that take equally long to compile, each in the order of use."""
-    later = [*(_permutation_loops() if permutes else ()), *(_interval_loops() if statistics.bootstrap else ())]
-    return [_counting_loops(), [*_threshold_loops(), *later]]
+def default_loops(statistics: StatisticsConfig, *, permutes: bool, on_device: bool = False) -> list[list[LoopTypes]]:
+    """Return the loops of a dissection in two shares to compile at the same time, each in the order of use.
+
+    Parameters
+    ----------
+    statistics
+        Of the run.
+    permutes
+        Whether the run has a permutation test.
+    on_device
+        Whether thresholds and counts are taken in tensor code, on the device of the forward pass.
+    """
+    permutations = _permutation_loops() if permutes else []
+    intervals = _interval_loops() if statistics.bootstrap else []
+    if on_device:
+        return [permutations, [SPLIT_SETS, *intervals]]
+    return [[*_counting_loops(), *intervals], [*_threshold_loops(), *permutations]]
 
 
 def _array(dtype: Any, *dimensions: int, readonly: bool = False) -> Any:
@@ -40,6 +53,7 @@ FLAGS, FLAGS_2 = _array(types.boolean, 1, 2)
 WORDS, WORDS_2, WORDS_3 = _array(types.uint64, 1, 2, 3)
 STARTS, STARTS_2, STARTS_3 = _array(types.uint32, 1, 2, 3)
 READ_BITS, READ_FLOATS = _array(types.uint8, 1, readonly=True), _array(types.float32, 1, readonly=True)
+SPLIT_SETS: LoopTypes = (label_sets._split_sets, (LABELS, LABELS, LABELS, INTS, LABELS))
 
 
 def _tuple(*fields: Any) -> Any:
@@ -63,7 +77,7 @@ def _threshold_loops() -> list[LoopTypes]:
         (topk._keep_largest, (FLOATS_3, FLOATS_2, INTS, FLOATS_2, INTS, FLOATS, types.int64, units)),
         (top_images._insert, (FLOATS_4, FLOATS_2, INTS, INTS_2, FLOATS_2, INTS_2, FLOATS_4)),
         (store._select, (FLOATS_4, FLAGS_2, FLOATS, BITS_2, BITS, FLOATS)),
-        (label_sets._split_sets, (LABELS, LABELS, LABELS, INTS, LABELS)),
+        SPLIT_SETS,
         (store._scatter, (FLAGS, READ_BITS, READ_FLOATS, FLOATS_2)),
     ]
 
