@@ -1,12 +1,13 @@
 """Fixtures that every room's tests share."""
 
 import atexit
+import gc
 import os
 import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,19 @@ def seed_generators() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(0)
+        # Its `manual_seed` formats the stack for each kind of device that there might be.
+        sys.modules["torch"].default_generator.manual_seed(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Exclude what is loaded to collect the tests from collections of garbage: none of it is ever garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
