@@ -29,7 +29,7 @@ ORDERS = {
 }
 """Orders of import: several functions have the name of the package in which their experiment is."""
 FUNCTIONS_IN_EVERY_ORDER = """
-import inspect, netdissect
+import inspect, sys, netdissect
 from netdissect.experiments.registry import load_experiment
 for name in ("rotate", "compare"):
     function = getattr(netdissect.experiments, name)
@@ -38,6 +38,7 @@ for name in ("rotate", "compare"):
     assert getattr(netdissect.experiments, name) is function
 import netdissect.experiments.rotate as imported
 assert imported is netdissect.experiments.rotate and inspect.isfunction(imported)
+assert not {"torchvision", "torch._dynamo", "scipy.stats"} & set(sys.modules), "loaded before they are used"
 """
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from netdissect.errors import ConfigError
 from netdissect.experiments.outcome import ConclusionOutcome
@@ -62,7 +62,7 @@ def mean_interval(values: Sequence[float], level: float = CONFIDENCE_LEVEL) -> I
     mean, count = float(np.mean(values)), len(values)
     if count == 1:
         return Interval(mean, -math.inf, math.inf, 1)
-    half = float(stats.t.ppf((1 + level) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+    half = float(scipy.stats.t.ppf((1 + level) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
     return Interval(mean, mean - half, mean + half, count)
 
 
@@ -107,7 +107,7 @@ def difference_of_means(left: Sequence[float], right: Sequence[float], seed: int
         return Interval(middle, -math.inf, math.inf, len(left) + len(right))
     if all(np.ptp(sample) == 0 for sample in samples):
         return Interval(middle, middle, middle, len(left) + len(right))
-    interval = stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         samples,
         lambda first, second, axis: second.mean(axis=axis) - first.mean(axis=axis),
         method="percentile",

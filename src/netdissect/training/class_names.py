@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from torch import nn
-from torchvision.models import ResNet50_Weights
 
 from netdissect.errors import ConfigError
 from netdissect.models import Network
@@ -49,4 +48,10 @@ def class_names(network: Network, file: str | Path | None = None) -> tuple[str, 
     outputs = linear[-1].out_features if linear else 0
     if isinstance(getattr(network.module, "scene", None), nn.Linear) and outputs == len(SCENE_NAMES):
         return SCENE_NAMES
-    return tuple(ResNet50_Weights.DEFAULT.meta["categories"]) if outputs == IMAGENET else None
+    return _imagenet_classes() if outputs == IMAGENET else None
+
+
+def _imagenet_classes() -> tuple[str, ...]:
+    from torchvision.models import ResNet50_Weights  # importing it takes as long as torch itself
+
+    return tuple(ResNet50_Weights.DEFAULT.meta["categories"])

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.transforms import v2
 
 from netdissect.extras import need
 from netdissect.training.choices import TaskName
@@ -191,6 +190,8 @@ class SimCLR(Task):
     """Find the other view of the same image in the batch: Chen et al. 2020 :cite:p:`chen2020simple`."""
 
     def __init__(self, backbone: nn.Module, units: int, size: int) -> None:
+        from torchvision.transforms import v2  # importing it takes as long as torch itself
+
         super().__init__(backbone, units)
         self.head = _two_layers(units, HIDDEN)
         self.contrast = losses.NTXentLoss(temperature=TEMPERATURE)

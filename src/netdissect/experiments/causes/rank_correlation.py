@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import stats
+import scipy
 
 from netdissect.scoring.statistics.bootstrap import percentile_interval
 
@@ -50,7 +50,7 @@ def spearman(first: Floats, second: Floats) -> Floats:
     [1.0]
     """
     middle = (first.shape[1] + 1) / 2
-    left, right = (stats.rankdata(values, axis=1) - middle for values in (first, second))
+    left, right = (scipy.stats.rankdata(values, axis=1) - middle for values in (first, second))
     size = np.sqrt((left**2).sum(axis=1) * (right**2).sum(axis=1))
     return np.asarray(np.divide((left * right).sum(axis=1), size, out=np.full(len(size), np.nan), where=size > 0))
 

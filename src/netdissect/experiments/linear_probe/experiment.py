@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
+import scipy
 from pydantic import BeforeValidator, Field
-from scipy import stats
 
 from netdissect.config import DissectConfig, Progress, Rule
 from netdissect.config_fields import Config, Option
@@ -188,7 +188,7 @@ def correlation(unique: Sequence[float], accuracy: Sequence[float]) -> Interval 
     """Return Pearson's correlation with Fisher's interval; None for fewer than four pairs, or where one is constant."""
     if len(unique) < MIN_LAYERS or np.ptp(unique) == 0 or np.ptp(accuracy) == 0:
         return None
-    pearson = stats.pearsonr(unique, accuracy)
+    pearson = scipy.stats.pearsonr(unique, accuracy)
     interval = pearson.confidence_interval(CONFIDENCE_LEVEL)
     return Interval(float(pearson.statistic), float(interval.low), float(interval.high), len(unique))
 

@@ -12,8 +12,8 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import scipy
 from pydantic import Field, InstanceOf
-from scipy import stats
 
 from netdissect.config import OneOrMore, Progress
 from netdissect.config_fields import Config, Option
@@ -168,7 +168,7 @@ def _per_label(frame: pl.DataFrame) -> pl.DataFrame:
 def _row(layer: str, frame: pl.DataFrame, labels: pl.DataFrame, config: RaterAgreementConfig) -> dict[str, object]:
     accepted = int(labels["accepted"].sum())
     detectors = labels.filter(passes(pl.col("iou"), "top-label", config.min_iou))
-    share = stats.binomtest(accepted, len(labels)).proportion_ci(method="wilson")
+    share = scipy.stats.binomtest(accepted, len(labels)).proportion_ci(method="wilson")
     alpha, auroc = _alpha(labels, config), _auroc(labels, config)
     return {
         "layer": layer,

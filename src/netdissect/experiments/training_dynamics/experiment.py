@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
+import scipy
 from pydantic import Field, InstanceOf
-from scipy import stats
 
 from netdissect.config import DissectConfig, LoadOptions, Progress, Rule
 from netdissect.config_fields import Config, Option
@@ -243,7 +243,7 @@ def _stability(followed: pl.DataFrame) -> tuple[ConclusionOutcome, str]:
     if followed.is_empty():
         return "inconclusive", "No unit was a detector at two snapshots in a row."
     number, changed = len(followed), len(_changed(followed))
-    share = stats.binomtest(changed, number).proportion_ci(method="wilson")
+    share = scipy.stats.binomtest(changed, number).proportion_ci(method="wilson")
     stay: ConclusionOutcome = "agrees" if share.high < 0.5 else "disagrees" if share.low > 0.5 else "inconclusive"
     return stay, (
         f"Of {number} times that a unit was a detector at two snapshots in a row, its category changed {changed} "
