@@ -11,10 +11,11 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image
+from starlette.testclient import TestClient
 
 import strategies
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
-from netdissect.explorer import guarded
+from netdissect.explorer import create_app, guarded
 from netdissect.explorer.server import _bind
 from netdissect.models import Network
 from netdissect.result import Result
@@ -42,6 +43,14 @@ class Pair:
     def given(self) -> dict[str, Network]:
         """The networks as `serve` takes them."""
         return {folder.name: network for folder, network in zip(self.folders, self.networks, strict=True)}
+
+
+@contextmanager
+def asking_both(pair: Pair, folder: Path) -> Iterator[TestClient]:
+    """Ask an explorer of both runs that keeps its ratings in a folder."""
+    app = create_app(pair.folders, network=pair.given, ratings=folder / "ratings.sqlite")
+    with TestClient(guarded(app), base_url=HOME) as client:
+        yield client
 
 
 @contextmanager

@@ -11,13 +11,12 @@ import netdissect
 import networks
 import run_asserts
 import strategies
-from explorer_client import CONFIG, HOME, HOSTILE, LAYERS, Pair, image_bytes
+from explorer_client import CONFIG, HOSTILE, LAYERS, Pair, asking_both, image_bytes
 from netdissect.concepts import ConceptData
 from netdissect.dissect import dissect
 from netdissect.experiments import Snapshot
 from netdissect.experiments.result_files import save_experiment_result
 from netdissect.experiments.training_dynamics.experiment import TrainingDynamicsConfig, training_dynamics
-from netdissect.explorer import create_app, guarded
 from netdissect.segmenters import load_segmenter
 from netdissect.segmenters.sample_dataset import SampleOptions, segment_samples
 from netdissect.training import save_generator
@@ -47,11 +46,10 @@ def training(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_experiment_result(result, tmp_path_factory.mktemp("training") / "dynamics")
 
 
-@pytest.fixture
-def client(pair: Pair, tmp_path: Path) -> Iterator[TestClient]:
-    """Ask an explorer of both runs, as a browser on this machine does."""
-    app = create_app(pair.folders, network=pair.given, ratings=tmp_path / "ratings.sqlite")
-    with TestClient(guarded(app), base_url=HOME) as client:
+@pytest.fixture(scope="module")
+def client(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """Ask an explorer of both runs, as a browser on this machine does. Tests of what it keeps start one each."""
+    with asking_both(pair, tmp_path_factory.mktemp("ratings")) as client:
         yield client
 
 

@@ -271,8 +271,8 @@ def test_the_last_processed_images_are_kept_for_their_run(client: TestClient, im
         assert answer.status_code == 422
 
 
-def test_images_beyond_the_queue_are_refused(client: TestClient, image: bytes) -> None:
-    explorer_of(client).worker._queued = MAX_QUEUED + 1
+def test_images_beyond_the_queue_are_refused(client: TestClient, image: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer_of(client).worker, "_queued", MAX_QUEUED + 1)
     answer = client.post(f"{RUN}/inference", content=image, headers={"content-type": "image/png"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 

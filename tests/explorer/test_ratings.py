@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
-from explorer_client import HOME, HOSTILE, Pair, table
+from explorer_client import HOME, HOSTILE, Pair, asking_both, table
 from netdissect.errors import ResultError
 from netdissect.experiments import read_ratings
 from netdissect.experiments.rater_agreement.experiment import RaterAgreementConfig, rater_agreement
@@ -35,6 +36,13 @@ def rate(client: TestClient, rating: str, **who: Any) -> Any:
 
 def exported(client: TestClient, *, controls: bool = False) -> list[dict[str, str]]:
     return table(client.get("/api/rating/export.csv", params={"controls": controls}).text)
+
+
+@pytest.fixture
+def client(pair: Pair, tmp_path: Path) -> Iterator[TestClient]:
+    """Ask an explorer without ratings."""
+    with asking_both(pair, tmp_path) as client:
+        yield client
 
 
 @pytest.fixture
