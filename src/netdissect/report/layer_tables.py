@@ -361,6 +361,11 @@ class LayerTables:
         return {row["unit"]: known(row) for row in rows}
 
     @cached_property
+    def iqr(self) -> dict[int, dict[str, Any]]:
+        """The threshold and label of the highest information quality ratio of each unit that has one; empty: none."""
+        return {unit: rows[0] for unit, rows in self._all_rows("iqr").items()}
+
+    @cached_property
     def linear_terms(self) -> Rows:
         """Each unit's linear explanation, one row for each concept; empty: not measured."""
         return self._all_rows("linear_explanations")

@@ -35,12 +35,12 @@ from netdissect.report.drawing.inline_svg import firing_map_svg, histogram_svg, 
 from netdissect.report.formulas.formula_views import formula_view
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, NumberedRun, concept_indices
 from netdissect.report.terms import TERMS
-from netdissect.report.views.basis_views import SCORES, score_parts, sorting_scores
 from netdissect.report.views.intervention_views import InterventionView
 from netdissect.report.views.masked_images import MaskedImage
 from netdissect.report.views.matched_units import MatchingView, RunMatching
 from netdissect.report.views.run_views import ConceptView, LayerView, MatchingUnit, RunView, difference_views, legend
 from netdissect.report.views.training_views import TrainingView
+from netdissect.report.views.unit_scores import SCORES, score_parts, sorting_scores
 from netdissect.report.views.unit_views import UnitDetail, UnitView
 from netdissect.report.views.wall import wall_tiles
 from netdissect.result import RunInfo

@@ -83,6 +83,12 @@ TERMS: dict[str, Term] = {
         "because it is the best of many.",
         "explanation/uncertainty#held-out-iou",
     ),
+    "information-quality": Term(
+        "information quality ratio",
+        "The mutual information of mask and label over their joint entropy: 0 where they are independent, 1 where each "
+        "determines the other. Of all labels and of thresholds from 0.1 % to 50 % of a unit's activations.",
+        "explanation/metrics#information-quality-ratio",
+    ),
     "interval": Term(
         "95 % interval",
         "The range that would contain the value for 95 of 100 samples of images: by the jackknife for an IoU, by "

@@ -30,6 +30,9 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Order = Literal["iou", "unit", "label", "similarity", "average_precision", "monosemanticity", "clarity", "iqr"]
+
+
 class UnitsQuery(RequestModel):
     """Filters, order and masks of a list of units."""
 
@@ -38,11 +41,12 @@ class UnitsQuery(RequestModel):
     q: str = Field("", max_length=100, description="Part of a label or word in any case, or a unit index.")
     category: list[str] = Field([], max_length=20, description="Only labels of these categories.")
     state: State | None = Field(None, description="Only units in this state; default: all.")
-    sort: Literal["iou", "unit", "label", "similarity", "average_precision", "monosemanticity", "clarity"] = Field(
+    sort: Order = Field(
         "iou",
         description=(
-            "similarity: to the words of `q`, which then filter nothing, by the embeddings of the explorer. The last "
-            "three: scores of units in the newest `netdissect evaluate-bases` of the run; without it, by IoU."
+            "similarity: to the words of `q`, which then filter nothing, by the embeddings of the explorer. "
+            "average_precision, monosemanticity, clarity: in the newest `netdissect evaluate-bases` of the run; iqr: "
+            "of a run with `--iqr`; where it was not measured, by IoU."
         ),
     )
     offset: int = Field(0, ge=0, le=LARGEST)

@@ -28,8 +28,8 @@ from netdissect.explorer.threshold_curves import Thresholds, nearest
 from netdissect.plots.category_colors import category_colors
 from netdissect.report import urls
 from netdissect.report.layer_tables import LayerTables, Level
-from netdissect.report.views.basis_views import SCORES
 from netdissect.report.views.masked_images import PAGE_IMAGES
+from netdissect.report.views.unit_scores import SCORES, score_column
 from netdissect.report.views.unit_views import unit_detail, unit_view
 from netdissect.result import LayerInfo, LayerResult, Result
 from netdissect.result.queries import bar_end, run_min_iou
@@ -163,14 +163,12 @@ def select_units(run: OpenRun, layer: LayerResult, measured: float, query: Units
 
 
 def _in_order(run: OpenRun, layer: LayerResult, units: pl.DataFrame, query: UnitsQuery) -> pl.DataFrame:
-    """Sort units; those without the score that was asked for are last, and without an evaluation all are by IoU."""
+    """Sort units; those without the score that was asked for are last, and where it was not measured all are by IoU."""
     column, descending = ("similarity", True) if by_similarity(query) else SORTS.get(query.sort, SORTS["iou"])
-    bases = run.numbered.bases
-    if query.sort in SCORES and bases is not None:
-        scores = bases.unit_scores(layer.info.name)
-        if query.sort in scores.columns:
-            units = units.join(scores.select("unit", query.sort), on="unit", how="left")
-            column, descending = query.sort, True
+    scores = score_column(run.numbered, layer.info.name, query.sort) if query.sort in SCORES else None
+    if scores is not None:
+        units = units.join(scores, on="unit", how="left")
+        column, descending = query.sort, True
     return units.sort([column, "iou", "unit"], descending=[descending, True, False], nulls_last=True)
 
 

@@ -1,7 +1,6 @@
-"""Views of an evaluation of bases: the table of a layer and its bases, and the scores of a unit in few words.
+"""View of an evaluation of bases: the table of a layer and its bases.
 
-LayerTables                -> basis_table()
-scores of a unit by column -> score_parts()
+LayerTables -> basis_table()
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,34 +12,6 @@ import polars as pl
 from netdissect.evaluation.dictionaries.basis_metrics import BASIS_METRICS, BasisMetric
 from netdissect.report.evaluation_tables import basis_value
 from netdissect.report.layer_tables import LayerTables
-
-
-class UnitScore(NamedTuple):
-    """A score of units by which a page sorts them: a short name, a title, and what it is."""
-
-    name: str
-    title: str
-    meaning: str
-
-
-SCORES = {
-    "average_precision": UnitScore(
-        "AP", "average precision", "Average precision of {concept} on held-out cells: it is the best unit for it"
-    ),
-    "monosemanticity": UnitScore(
-        "MS", "monosemanticity", "Monosemanticity: whether images look more alike where the unit is more active"
-    ),
-    "clarity": UnitScore("clarity", "clarity", "Clarity: whether the 25 images of the highest values look alike"),
-}
-"""Scores of a unit that its card and row show, by their columns in the evaluation of bases."""
-
-
-class ScorePart(NamedTuple):
-    """One score of a unit: a short name, its value as text, and what it is."""
-
-    name: str
-    text: str
-    meaning: str
 
 
 class BasisCell(NamedTuple):
@@ -107,26 +78,3 @@ def _rows(rows: Sequence[Mapping[str, Any]], metrics: Sequence[BasisMetric], sho
     for row in rows:
         cells = tuple(BasisCell(*basis_value(metric, row)) for metric in metrics)
         yield BasisRow(row["layer"], row["layer"] == shown, row["choice"], row["units"], cells)
-
-
-def score_parts(scores: Mapping[str, Any]) -> tuple[ScorePart, ...]:
-    """Return the scores of a unit that its card and row show, of those that are known.
-
-    >>> score_parts({"concept": "sky", "average_precision": 0.514, "clarity": 0.25})[0].text
-    '0.51'
-    """
-    concept = scores.get("concept", "")
-    return tuple(
-        ScorePart(score.name, f"{scores[key]:.2f}", score.meaning.format(concept=concept))
-        for key, score in SCORES.items()
-        if key in scores
-    )
-
-
-def sorting_scores(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Return the scores by which a page sorts units, of those that are known.
-
-    >>> sorting_scores({"concept": "sky", "average_precision": 0.514, "redundancy": 0.5})
-    {'average_precision': 0.514}
-    """
-    return {key: scores[key] for key in SCORES if key in scores}

@@ -18,6 +18,7 @@ from netdissect.report import urls
 from netdissect.report.layer_tables import LayerTables, NumberedRun, concept_indices, known
 from netdissect.report.statistics_text import layer_facts, layout_text, robustness
 from netdissect.report.views.basis_views import BasisTable, basis_table
+from netdissect.report.views.unit_scores import SCORES, score_column
 from netdissect.result import LayerCount, LayerInfo, RunInfo, count_difference, difference_sentence
 from netdissect.result.queries import bar_end, best_units
 from netdissect.result.schema import SMALL_DATA_ATTAINABLE
@@ -84,6 +85,8 @@ class LayerView:
         Result of the layout check; see `netdissect.report.statistics_text.layout_text`.
     bases
         Metrics of the layer and of its bases; None: not measured.
+    scores
+        Keys of `SCORES` that some of its units have: by these a page sorts them.
     """
 
     url: str
@@ -105,6 +108,7 @@ class LayerView:
     robustness: tuple[str, ...]
     layout: str
     bases: BasisTable | None
+    scores: tuple[str, ...]
 
     @property
     def unique_by_category(self) -> list[tuple[str, int]]:
@@ -277,6 +281,7 @@ def layer_view(tables: LayerTables) -> LayerView:
         robustness=tuple(robustness(run.result, tables.name)),
         layout=layout_text(run.result.info, tables.info),
         bases=basis_table(tables),
+        scores=tuple(name for name in SCORES if score_column(run, tables.name, name) is not None),
     )
 
 

@@ -13,7 +13,6 @@ from netdissect.concepts.machine_masks import MaskNote
 from netdissect.plots.overlap import REGION_COLORS
 from netdissect.report import urls
 from netdissect.report.layer_tables import MIN_LISTED_IOU, LayerTables, known
-from netdissect.report.views.basis_views import score_parts
 from netdissect.report.views.masked_images import (
     CARD_IMAGES,
     MaskedImage,
@@ -22,6 +21,7 @@ from netdissect.report.views.masked_images import (
     top_images,
     unit_image,
 )
+from netdissect.report.views.unit_scores import all_scores, score_parts
 from netdissect.scoring.metrics import Metric, measured_metrics
 from netdissect.scoring.number_text import iou_text
 
@@ -68,6 +68,8 @@ class UnitView:
         Where the masks of its label are from; None: from people, or computed.
     basis_scores
         Its scores in the newest evaluation of bases: active_share, concept, average_precision, ...; may be empty.
+    iqr
+        Threshold and label of its highest information quality ratio: a row of the table ``iqr``; may be empty.
     """
 
     url: str
@@ -87,6 +89,12 @@ class UnitView:
     active_images: int | None = None
     mask: MaskNote | None = None
     basis_scores: Mapping[str, Any] = field(default_factory=dict)
+    iqr: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> Mapping[str, Any]:
+        """Its scores by which pages sort units."""
+        return all_scores(self.basis_scores, self.iqr)
 
     @property
     def overlap(self) -> Mapping[str, int]:
@@ -203,7 +211,7 @@ class UnitRows:
     page
         1: it has a page; 0: not.
     scores
-        Its scores in the newest evaluation of bases, as they are written, by their short names; empty: not measured.
+        Its scores by which pages sort units, as they are written, by their short names; empty: not measured.
     """
 
     labels: tuple[str, ...]
@@ -234,9 +242,10 @@ def unit_rows(tables: LayerTables) -> UnitRows:
 
 
 def _written_scores(tables: LayerTables, units: Sequence[int]) -> dict[str, tuple[str, ...]]:
-    """Return the scores of units in the evaluation of bases by their short names, each as text or empty."""
-    every = LayerTables(tables.run, tables.index).basis_scores  # also of units that are not chosen
-    parts = [{part.name: part.text for part in score_parts(every.get(unit, {}))} for unit in units]
+    """Return the scores of units by their short names, each as text or empty."""
+    every = LayerTables(tables.run, tables.index)  # also of units that are not chosen
+    scores = (all_scores(every.basis_scores.get(unit, {}), every.iqr.get(unit, {})) for unit in units)
+    parts = [{part.name: part.text for part in score_parts(of_unit)} for of_unit in scores]
     names = dict.fromkeys(name for of_unit in parts for name in of_unit)
     return {name: tuple(of_unit.get(name, "") for of_unit in parts) for name in names}
 
@@ -265,6 +274,7 @@ def unit_view(tables: LayerTables, unit: int, images: int = CARD_IMAGES) -> Unit
         active_images=None if row["dead"] else tables.active_images(unit),
         mask=None if masks is None else masks.note(row["label"], row["category"]),
         basis_scores=tables.basis_scores.get(unit, {}),
+        iqr=tables.iqr.get(unit, {}),
     )
 
 
