@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
+from starlette.testclient import TestClient
 
 import screenshots
 from measured_effects import cells, intervention
 from netdissect.errors import ResultError
+from netdissect.explorer.asgi import create_app
 from netdissect.report import report
 from netdissect.result import Result
 
@@ -110,3 +112,19 @@ def test_the_page_fits_every_screen_and_is_accessible(
     assert Axe().run(page, options={"preload": False}).response["violations"] == []
     page.close()
     assert trouble == []
+
+
+def test_the_explorer_has_the_same_page(result: Result, files: list[Path], tmp_path: Path) -> None:
+    site = report(result, tmp_path / "report", interventions=files, progress=False).parent
+    written = re.findall(r"<tr>.*?</tr>", (site / "interventions.html").read_text())
+    with TestClient(create_app(result, interventions=files)) as client:
+        page = client.get("/interventions.html")
+        assert page.status_code == 200
+        assert re.findall(r"<tr>.*?</tr>", page.text) == written
+        assert 'href="interventions.html#i1"' in client.get("/").text
+        found = client.get("/api/interventions").json()
+        assert [len(each["saved"]["units"]) for each in found] == [1, 3]
+        assert client.get(found[0]["layer_url"]).status_code == 200
+    with TestClient(create_app(result)) as client:
+        assert client.get("/interventions.html").status_code == 404
+        assert "interventions.html" not in client.get("/").text

@@ -57,6 +57,14 @@ def serve(
             help="Result of 'netdissect experiment training-dynamics': its --out folder; repeats.",
         ),
     ] = None,
+    intervention: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--intervention",
+            metavar="FILE",
+            help="What 'netdissect intervene RUN --json' printed, for a page of its areas and controls; repeats.",
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -84,7 +92,7 @@ def serve(
         shown, data_root=data_root,
         network={run: netdissect.training.open_network(spec) for run, spec in _by_run("network", shown, network)},
         segmenter={run: netdissect.load_segmenter(spec) for run, spec in _by_run("segmenter", shown, segmenter)},
-        ratings=ratings, training=training or (), labels=labels, embeddings=source,
+        ratings=ratings, training=training or (), interventions=intervention or (), labels=labels, embeddings=source,
         host=host, port=port, public=public, allow_hosts=allow_host or (), open_browser=open_browser,
     )  # fmt: skip
 

@@ -29,6 +29,7 @@ from netdissect.explorer.security import LOOPBACK_NAMES, Guard
 from netdissect.explorer.thumbnails import Thumbnails
 from netdissect.explorer.unit_words import UnitWords
 from netdissect.explorer.uploads import MAX_BYTES
+from netdissect.report.views.intervention_views import Interventions, open_interventions
 from netdissect.report.views.training_views import Trainings, open_trainings
 from netdissect.result import Result
 
@@ -43,6 +44,7 @@ def create_app(
     segmenter: GivenSegmenter | None = None,
     ratings: str | Path | None = None,
     training: Trainings = (),
+    interventions: Interventions = (),
     labels: str | Path | None = None,
     embeddings: Embeddings | EmbeddingSource | None = None,
 ) -> FastAPI:
@@ -64,6 +66,8 @@ def create_app(
         SQLite file in which ratings are kept; None: the rating page is off.
     training
         Results of the experiment `training-dynamics`, or their folders.
+    interventions
+        Files that ``netdissect intervene RUN --json`` printed, of generators of the runs.
     labels
         Of a single run: a label file, such as one of `netdissect.label`. The search of units finds its words, too.
     embeddings
@@ -81,7 +85,8 @@ def create_app(
             run.network = network_for(run)
     if labels is not None or embeddings is not None:
         _open_words(list(registry), labels, embeddings, data_root)
-    trainings = open_trainings(training, [run.numbered for run in registry])
+    numbered = [run.numbered for run in registry]
+    trainings, changes = open_trainings(training, numbered), open_interventions(interventions, numbered)
     ratings_file = None if ratings is None else Ratings(ratings)
     explorer = Explorer(
         registry,
@@ -89,9 +94,10 @@ def create_app(
         AblationWorker(worker),
         SampleChanger(worker),
         Thumbnails(),
-        LiveReport(registry, trainings, rating=ratings is not None),
+        LiveReport(registry, trainings, changes, rating=ratings is not None),
         ratings_file,
         trainings,
+        changes,
     )
 
     @asynccontextmanager

@@ -8,6 +8,7 @@
     /compare/matches            their matched units, a part of that page      /api/matches
     /rate                       the rating page                               /api/rating/...
     /training.html              concepts over a training                      /api/trainings
+    /interventions.html         changed units of a generator                  /api/interventions
     /about                      every address, and the security rules
 
 Names from data reach a page only as escaped text.
@@ -56,6 +57,7 @@ def install(app: FastAPI) -> None:
         ("/concepts/c{concept}.html", concept_page),
         ("/terms.html", _own_page("terms", urls.TERMS)),
         (f"/{urls.TRAINING}", training_page),
+        (f"/{urls.INTERVENTIONS}", interventions_page),
         ("/image", _own_page("image", "image")),
         ("/image/{run}/{id}", image_answer),
         ("/compare", _own_page("compare", "compare")),
@@ -127,6 +129,22 @@ def training_page(explorer: ExplorerPart) -> HTMLResponse:
             "result of 'netdissect experiment training-dynamics'."
         )
     return HTMLResponse(explorer.report.training())
+
+
+def interventions_page(explorer: ExplorerPart) -> HTMLResponse:
+    """Return the page of the interventions.
+
+    Raises
+    ------
+    RequestError
+        If none is shown.
+    """
+    if not explorer.interventions:
+        raise RequestError(
+            "this explorer shows no intervention. Start it with 'netdissect serve RUN --intervention FILE', which "
+            "'netdissect intervene RUN --json > FILE' writes."
+        )
+    return HTMLResponse(explorer.report.changed_units())
 
 
 def style_file() -> Response:

@@ -27,6 +27,7 @@ from netdissect.report.drawing.concept_scripts import concept_script
 from netdissect.report.drawing.examples import examples_of_runs
 from netdissect.report.layer_tables import LayerTables, Level
 from netdissect.report.pages import Pages
+from netdissect.report.views.intervention_views import InterventionView
 from netdissect.report.views.masked_images import CARD_IMAGES, CONCEPT_IMAGES, PAGE_IMAGES
 from netdissect.report.views.matched_units import matching_view
 from netdissect.report.views.run_views import ConceptView, RunView, concept_views, layer_view, run_views
@@ -54,11 +55,18 @@ class QuantileSlider:
 class LiveReport:
     """The pages of open runs: rendered on request, and cached."""
 
-    def __init__(self, registry: RunRegistry, trainings: Sequence[TrainingView] = (), *, rating: bool = False) -> None:
+    def __init__(
+        self,
+        registry: RunRegistry,
+        trainings: Sequence[TrainingView] = (),
+        interventions: Sequence[InterventionView] = (),
+        *,
+        rating: bool = False,
+    ) -> None:
         self._open: Sequence[OpenRun] = list(registry)
         self._numbered = [run.numbered for run in registry]
         # The renderer of the pages; made at once, so that it renders even when the files of a run are gone.
-        self.pages = Pages(self._numbered, live=TEMPLATES, trainings=trainings)
+        self.pages = Pages(self._numbered, live=TEMPLATES, trainings=trainings, interventions=interventions)
         self._rating = rating
         self._cache: dict[Hashable, str] = {}
         self._drawn: dict[tuple[int, int], dict[str, Markup]] = {}
@@ -201,6 +209,11 @@ class LiveReport:
     def training(self) -> str:
         """Return the page of the trainings."""
         return self._cached("training", lambda: self.pages.training(json="api/trainings"))
+
+    def changed_units(self) -> str:
+        """Return the page of the interventions."""
+        with self._drawing:
+            return self._cached("interventions", lambda: self.pages.changed_units(json="api/interventions"))
 
     def run_on(self, data_index: int) -> OpenRun:
         """Return a run on one of the data sets.

@@ -16,6 +16,7 @@ from netdissect.evaluation.open_vocabulary.embedding_source import Embeddings, E
 from netdissect.explorer.asgi import create_app, guarded
 from netdissect.explorer.run_registry import GivenNetwork, GivenSegmenter
 from netdissect.explorer.security import is_loopback
+from netdissect.report.views.intervention_views import Interventions
 from netdissect.report.views.training_views import Trainings
 from netdissect.result import Result
 
@@ -35,6 +36,7 @@ def serve(
     segmenter: GivenSegmenter | None = None,
     ratings: str | Path | None = None,
     training: Trainings = (),
+    interventions: Interventions = (),
     labels: str | Path | None = None,
     embeddings: Embeddings | EmbeddingSource | None = None,
     host: str = "127.0.0.1",
@@ -47,7 +49,7 @@ def serve(
 
     Parameters
     ----------
-    runs, data_root, network, segmenter, ratings, training, labels, embeddings
+    runs, data_root, network, segmenter, ratings, training, interventions, labels, embeddings
         See `netdissect.explorer.create_app`.
     host
         Address to listen at.
@@ -72,7 +74,7 @@ def serve(
     _check_host(host, public)
     app = create_app(
         runs, data_root=data_root, network=network, segmenter=segmenter, ratings=ratings, training=training,
-        labels=labels, embeddings=embeddings,
+        interventions=interventions, labels=labels, embeddings=embeddings,
     )  # fmt: skip
     hosts = [host, *one_or_more(allow_hosts), *([socket.gethostname()] if host in WILDCARDS else [])]
     config = uvicorn.Config(

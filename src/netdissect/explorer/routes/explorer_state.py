@@ -15,6 +15,7 @@ from netdissect.explorer.ratings import Ratings
 from netdissect.explorer.run_registry import OpenRun, RunRegistry
 from netdissect.explorer.schemas import ProblemDetails
 from netdissect.explorer.thumbnails import Thumbnails
+from netdissect.report.views.intervention_views import InterventionView
 from netdissect.report.views.training_views import TrainingView
 
 
@@ -30,6 +31,7 @@ class Explorer:
     report: LiveReport
     ratings: Ratings | None
     trainings: tuple[TrainingView, ...] = ()
+    interventions: tuple[InterventionView, ...] = ()
     drawing: Lock = field(default_factory=Lock)
     """One figure at a time: matplotlib is not thread-safe."""
 

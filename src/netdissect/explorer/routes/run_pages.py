@@ -27,6 +27,7 @@ from netdissect.explorer.schemas import (
     UnitDetailResponse,
     UnitPage,
 )
+from netdissect.report.views.intervention_views import InterventionView
 from netdissect.report.views.training_views import TrainingView
 
 router = APIRouter(tags=["results"])
@@ -91,3 +92,9 @@ def show_concept(
 def list_trainings(explorer: ExplorerPart) -> tuple[TrainingView, ...]:
     """List the trainings of `--training`: the concepts with detectors, and their number, at each snapshot."""
     return explorer.trainings
+
+
+@router.get("/api/interventions")
+def list_interventions(explorer: ExplorerPart) -> tuple[InterventionView, ...]:
+    """List the interventions of `--intervention`: areas of concepts before and after, with intervals and controls."""
+    return explorer.interventions
