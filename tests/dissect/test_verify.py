@@ -11,6 +11,7 @@ import pytest
 import strategies
 from netdissect.config import DissectConfig
 from netdissect.dissect import dissect
+from netdissect.dissect.reload import data_of
 from netdissect.dissect.verify import repair, verify_sample
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConceptsError, ConfigError, NetworkError, ResultError
@@ -84,6 +85,14 @@ def test_other_weights_or_data_are_refused(pristine: Path, broden: Path, tmp_pat
     (moved / "index.csv").write_text((moved / "index.csv").read_text().replace("train", "val", 1))
     with pytest.raises(ConceptsError, match="tables or files have changed"):
         verify_sample(result, 1, network=build(), root=moved)
+
+
+def test_a_data_set_that_was_moved_is_named_with_the_way_out(pristine: Path, tmp_path: Path) -> None:
+    result = load_result(pristine)
+    data = result.info.data.model_copy(update={"root": str(tmp_path / "gone")})
+    way_out = "gone, is not there any more.*name the folder to which it was moved .--data-root"
+    with pytest.raises(ConceptsError, match=way_out):
+        data_of(result.info.model_copy(update={"data": data}))
 
 
 def names_of(result: Result) -> list[str]:

@@ -13,6 +13,8 @@ from netdissect.models import Network, Preprocessing, reload_network
 from netdissect.models.surgery.rotations import with_recorded_rotations
 from netdissect.result import RunInfo
 
+NAME_FOLDER = "name the folder to which it was moved (--data-root FOLDER; of verify and merge-shards --concepts FOLDER)"
+
 
 def why_not_loaded(source: NetworkSource | None, *, trust_network: bool = False) -> str | None:
     """Return why a network is not loaded as a file specifies; None: it can be.
@@ -159,19 +161,29 @@ def data_of(info: RunInfo, root: ConceptData | str | Path | None = None) -> Conc
     if data.digest != info.data.digest:
         raise ConceptsError(
             f"{data.root} has the digest {data.digest[:12]} but the run was made with {info.data.digest[:12]}: its "
-            "tables or files have changed. Restore the data set, or name the folder to which it was moved."
+            f"tables or files have changed. Restore the data set, or {NAME_FOLDER}."
         )
     return data
 
 
 def open_run_data(info: RunInfo, root: ConceptData | str | Path | None = None) -> ConceptData:
-    """Open the data set of a run without checking that it is unchanged."""
+    """Open the data set of a run without checking that it is unchanged.
+
+    Raises
+    ------
+    ConceptsError
+        If it does not exist or cannot be read, or its images were chosen in Python.
+    """
     if isinstance(root, ConceptData):
         return root
     if info.data.chosen_in_python:
         raise ConceptsError(
             f"the run used {info.data.images:,} images of {info.data.root} that were chosen in Python, and the choice "
             "is not recorded. Give the same ConceptData in place of the folder."
+        )
+    if root is None and not Path(info.data.root).exists():
+        raise ConceptsError(
+            f"the data set of the run, {info.data.root}, is not there any more. Restore it, or {NAME_FOLDER}."
         )
     config = info.config
     return ConceptData.open(

@@ -175,6 +175,17 @@ def test_what_cannot_be_done_is_refused(run: Path, fields: dict[str, object], me
         done(run, **fields)
 
 
+def test_a_concept_that_no_sample_shows_is_refused_before_units_are_changed(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AreaMeter, "areas", lambda *_: pytest.fail("units were changed"))
+    paint = load_segmenter(PAINT)
+    with_ship = replace(paint, labels=(*paint.labels, SegmentLabel("ship")))
+    config = InterveneConfig(concept="ship", units="1", samples=COUNT)
+    with pytest.raises(ConfigError, match=f"none of {COUNT} samples shows 'ship'"):
+        intervene(run, config, segmenter=with_ship, progress=False)
+
+
 def test_a_run_of_a_network_that_draws_nothing_is_refused(tmp_path: Path) -> None:
     data = netdissect.write_synthetic(tmp_path / "data", images=4, size=64, progress=False)
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.ReLU())

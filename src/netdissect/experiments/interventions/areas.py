@@ -121,6 +121,16 @@ class AreaMeter:
                 progress("interventions", batch.stop, len(self.samples))
         return np.concatenate(parts, axis=1)
 
+    def any_shows(self, concept: int, progress: Progress | None = None) -> bool:
+        """Tell whether a sample shows the concept of an index: most often the first batch says it."""
+        for batch in self.batches():
+            (output,) = self.editor.outputs(self.samples[batch], [torch.clone])
+            if self._areas(output)[:, concept].any():
+                return True
+            if progress:
+                progress("samples", batch.stop, len(self.samples))
+        return False
+
     def _announce(self, sets: int, first: slice, seconds: float, progress: Progress | None) -> None:
         """Say what all samples take, measured on the first batch."""
         left = len(self.samples) - first.start

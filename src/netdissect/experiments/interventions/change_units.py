@@ -122,6 +122,11 @@ def change_units(
     strengths = epochs = pl.DataFrame()
     with generator.prepared():
         meter = AreaMeter(generator, layer, segmenter, torch.from_numpy(samples), config.batch_size)
+        if config.how == "ablate" and not meter.any_shows(concept, progress):
+            raise ConfigError(
+                f"none of {len(samples)} samples shows {config.concept!r}, so nothing can be ablated. Expected a "
+                "concept that the generator draws; take more --samples, or insert its units."
+            )
         if strongest is not None:
             check_others(strongest, layer.units)
             ious = overlapping_units(result, name, config.concept)
@@ -131,11 +136,6 @@ def change_units(
         sets = control_sets(chosen, meter.mean_activations(), config.random_sets, config.seed)
         changes = Changes(layer, cells, _values(result, name, meter, config))
         areas = meter.areas(changes, [(), *sets.chosen, *sets.matched, *sets.random], progress, work)
-        if config.how == "ablate" and not areas[0, :, concept].any():
-            raise ConfigError(
-                f"none of {len(samples)} samples shows {config.concept!r}, so nothing can be ablated. Expected a "
-                "concept that the generator draws; take more --samples, or insert its units."
-            )
         mapped = _map(meter, changes, sets.chosen[0], concept, config, progress)
     table = _table(areas, sets, segmenter, concept)
     return Intervention(config, name, sets.chosen, table, mapped, strengths, epochs)
