@@ -1,7 +1,13 @@
 """Names of the outputs of a classifier, as far as the network knows them."""
 
-import transformers
+from dataclasses import replace
 
+import pytest
+import transformers
+from torch import nn
+
+from netdissect.config import NetworkSource
+from netdissect.errors import ConfigError
 from netdissect.models import Network, Preprocessing
 from netdissect.training.class_names import class_names
 
@@ -22,3 +28,23 @@ def test_a_model_of_transformers_names_its_outputs():
 
 def test_numbers_in_place_of_names_are_no_names():
     assert class_names(vit({index: f"LABEL_{index}" for index in range(4)})) is None
+
+
+def exported(folder, config):
+    if config is not None:
+        (folder / "config.json").write_text(config)
+    return replace(vit(None), source=NetworkSource(spec=f"onnx:{folder / 'model.onnx'}"), module=nn.Identity())
+
+
+def test_the_configuration_beside_an_onnx_file_names_its_outputs(tmp_path):
+    assert class_names(exported(tmp_path, None)) is None
+    named = exported(tmp_path, '{"id2label": {"1": "dog", "10": "cow", "0": "cat"}}')
+    assert class_names(named) == ("cat", "dog", "cow")
+    assert class_names(exported(tmp_path, '{"id2label": {"0": "LABEL_0"}}')) is None
+    assert class_names(exported(tmp_path, '{"architecture": "resnet18"}')) is None
+
+
+@pytest.mark.parametrize("config", ["{", "[1]", '{"id2label": {"cat": "0"}}'])
+def test_a_damaged_configuration_beside_an_onnx_file_is_named(config, tmp_path):
+    with pytest.raises(ConfigError, match=r"config\.json cannot be read as the configuration of a model"):
+        class_names(exported(tmp_path, config))

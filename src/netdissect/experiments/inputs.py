@@ -133,8 +133,8 @@ class ClassifierInputs(NetworkInputs):
     classes: Annotated[tuple[str, ...] | Path | None, Option(metavar="PATH")] = Field(
         None,
         description=(
-            "Names of the outputs, one a line. Known: ImageNet's, those in a model of transformers, the scenes of the "
-            "synthetic data set."
+            "Names of the outputs, one a line. Known: ImageNet's, those in a model of transformers or its config.json "
+            "beside an ONNX file, the scenes of the synthetic data set."
         ),
     )
 

@@ -1,6 +1,9 @@
 """Names of the outputs of a classifier."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -9,6 +12,8 @@ from netdissect.models import Network
 from netdissect.synthetic import SCENE_NAMES
 
 IMAGENET = 1000
+CONFIG = "config.json"
+"""Of a model of transformers, in the folder of its weights and of its exports."""
 
 
 def class_names(network: Network, file: str | Path | None = None) -> tuple[str, ...] | None:
@@ -17,8 +22,9 @@ def class_names(network: Network, file: str | Path | None = None) -> tuple[str, 
     Parameters
     ----------
     network
-        Known are models of transformers that name their outputs (`id2label`), scene networks of the synthetic data
-        set, and networks of 1,000 outputs: the classes of ImageNet.
+        Known are models of transformers that name their outputs (`id2label`), ONNX files in the folder of such a
+        model's ``config.json``, scene networks of the synthetic data set, and networks of 1,000 outputs that are no
+        ONNX files: the classes of ImageNet.
     file
         UTF-8 text, a name on each line; None: those of a known network.
 
@@ -30,7 +36,7 @@ def class_names(network: Network, file: str | Path | None = None) -> tuple[str, 
     Raises
     ------
     ConfigError
-        If the file cannot be read.
+        If the file cannot be read, or the ``config.json`` of an ONNX file holds no names in place of them.
     """
     if file is not None:
         try:
@@ -41,7 +47,7 @@ def class_names(network: Network, file: str | Path | None = None) -> tuple[str, 
                 "the network on each line, in order."
             ) from error
         return tuple(line.strip() for line in lines if line.strip())
-    own = getattr(getattr(network.module, "config", None), "id2label", None)
+    own = getattr(getattr(network.module, "config", None), "id2label", None) or _names_in_folder(network)
     if own and any(name != f"LABEL_{index}" for index, name in own.items()):  # as transformers numbers them
         return tuple(own[index] for index in sorted(own))
     linear = [module for module in network.module.modules() if isinstance(module, nn.Linear)]
@@ -55,3 +61,20 @@ def _imagenet_classes() -> tuple[str, ...]:
     from torchvision.models import ResNet50_Weights  # importing it takes as long as torch itself
 
     return tuple(ResNet50_Weights.DEFAULT.meta["categories"])
+
+
+def _names_in_folder(network: Network) -> Mapping[int, str]:
+    """Return the names in the configuration of the model that was exported to an ONNX file; empty: there is none."""
+    kind, _, file = ("" if network.source is None else network.source.spec).partition(":")
+    path = Path(file).parent / CONFIG
+    if kind != "onnx" or not path.is_file():
+        return {}
+    try:
+        content: Any = json.loads(path.read_bytes())
+        named: Any = content.get("id2label") or {}
+        return {int(index): str(name) for index, name in named.items()}
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read as the configuration of a model ({error}). Expected the one of transformers, whose "
+            "'id2label' names the outputs by their indices; correct or remove it."
+        ) from error
