@@ -302,3 +302,11 @@ def test_a_basis_that_cannot_be_copied_into_a_run_is_named(tmp_path: Path) -> No
     (tmp_path / "run").write_text("a file in the place of the run's folder")
     with pytest.raises(ResultError, match=r"run/bases cannot be written .*Choose a run folder"):
         copy_bases([tmp_path / "shard"], tmp_path / "run")
+
+
+@pytest.mark.usefixtures("no_fit")
+@pytest.mark.parametrize("kind", ["pca", "ica"])
+def test_more_components_than_units_are_refused_before_anything_runs(kind: str, broden: Path) -> None:
+    config = SETTINGS.model_copy(update={"bases": (f"{kind}:99",)})
+    with pytest.raises(ConfigError, match=f"{kind}:99 was asked for of layer 'wide_relu', which has 4 units"):
+        dissect(build(), broden, config=config)

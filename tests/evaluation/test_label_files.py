@@ -10,6 +10,7 @@ from netdissect.errors import ResultError
 from netdissect.evaluation.label_files import (
     check_units,
     label_frame,
+    layer_sizes,
     named_files,
     own_labels,
     read_label_file,
@@ -120,21 +121,21 @@ def test_the_labels_of_a_run_are_a_label_file(kept_run, tmp_path):
     read = read_label_file(path)
     units = kept_run.units.filter(pl.col("quantile") == 0.2, pl.col("label").is_not_null())
     assert sorted(read.rows()) == sorted(units.select("layer", "unit", "label", "iou").rows())
-    assert check_units(kept_run, "own", read, list(kept_run.layers)).height == len(units)
+    assert check_units(layer_sizes(kept_run), "own", read, list(kept_run.layers)).height == len(units)
 
 
 def test_labels_of_other_units_and_layers_are_refused(kept_run):
     both = ["wide_relu", "fc"]
     frame = label_frame(pl.DataFrame({"unit": [0, 4], "label": ["a", "b"]}), "m")
     with pytest.raises(ResultError, match=r"m does not say of which layer its units are, and 2 layers are evaluated"):
-        check_units(kept_run, "m", frame, both)
+        check_units(layer_sizes(kept_run), "m", frame, both)
     with pytest.raises(ResultError, match=r"m labels unit 4 of wide_relu, which has 4 units, 0 to 3"):
-        check_units(kept_run, "m", frame, ["wide_relu"])
+        check_units(layer_sizes(kept_run), "m", frame, ["wide_relu"])
     named = frame.with_columns(layer=pl.Series(["fc", "wide_rel"]))
     with pytest.raises(
         ResultError, match=r"m labels the layer 'wide_rel', which the run does not have.*Did you mean wi"
     ):
-        check_units(kept_run, "m", named, both)
-    assert check_units(kept_run, "m", named, ["fc"]).rows() == [("fc", 0, "a", None)]
+        check_units(layer_sizes(kept_run), "m", named, both)
+    assert check_units(layer_sizes(kept_run), "m", named, ["fc"]).rows() == [("fc", 0, "a", None)]
     with pytest.raises(ResultError, match=r"m labels no unit of wide_relu; it labels fc"):
-        check_units(kept_run, "m", named[:1], ["wide_relu"])
+        check_units(layer_sizes(kept_run), "m", named[:1], ["wide_relu"])

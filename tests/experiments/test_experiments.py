@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ import torch
 from netdissect import DissectConfig, Network, dissect
 from netdissect.concepts import ConceptData
 from netdissect.config import BasisFit, Protocol
-from netdissect.errors import ConfigError, LayerError, ResultError
+from netdissect.errors import ConfigError, LayerError, NetdissectError, ResultError
 from netdissect.experiments import Snapshot, convolutions, reproduce_synthetic
 from netdissect.experiments.compare.experiment import CompareConfig, compare
 from netdissect.experiments.counts import count_rows
@@ -171,6 +172,25 @@ def test_what_cannot_be_compared_says_why(workspace, rotated, tmp_path):
         compare([run], CompareConfig(layers=("a", "b", "c")), out=tmp_path)
     with pytest.raises(ConfigError, match=r"no quantile 0\.3"):
         compare([run], CompareConfig(quantile=0.3), out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"published": Path("none.csv")}, r"none\.csv cannot be read as a table of counts"),
+        ({"expected": ("scene network", "no network")}, r"no network 'no network' among scene network, other"),
+        ({"quantile": 0.3}, r"The run of other has no quantile 0\.3"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_a_network_is_dissected(fields, message, workspace, tmp_path):
+    networks = [workspace.trained().network(), workspace.trained(workspace.train_config(seed=1)).network("other")]
+    dissect = workspace.dissect_config(["conv5"])
+    if "quantile" in fields:
+        networks = networks[1:]
+    config = CompareConfig(dissect=dissect, layers=("conv5",), **fields)
+    with pytest.raises(NetdissectError, match=message):
+        compare(networks, config, out=tmp_path, concepts=workspace.data)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_snapshots_begin_with_random_weights_and_end_with_the_trained_network(workspace):

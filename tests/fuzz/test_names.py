@@ -387,6 +387,7 @@ NAMELESS = {
     "experiments/reproduce/execute.py": "seconds",
     "training/weights_file.py": "training configurations, logs, labels and words",
     "training/train.py": "a precision",
+    "training/class_names.py": "names of classes, which are only shown, from a file of a fixed name",
     "result/legacy_csv.py": "numbers and labels of units",
     "evaluation/label_files.py": "numbers and labels of units",
     "concepts/machine_masks.py": "labels of a segmenter and their IoU",

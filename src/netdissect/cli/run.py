@@ -200,9 +200,11 @@ def _with_samples(typed: Typed[RunRequest], out: Path) -> Typed[RunRequest]:
 
 def _write_samples(network: "netdissect.Network", request: RunRequest, samples: int, named: TypedSegmenter) -> None:
     """Draw the samples of a generator and label them, unless the data set is there already."""
+    from netdissect.dissect.run_dissection import asked_layers
     from netdissect.segmenters.sample_dataset import segment_samples
 
     generator, options = _generator(network), _sample_options(request, samples)
+    asked_layers(generator, request.config)  # refused before anything is drawn
     with progress_bars() as progress:
         segment_samples(generator, named.load(), str(request.concepts), options, progress=progress)
 

@@ -161,7 +161,7 @@ def open_inputs(
     config = config.model_copy(update={"device": device, "assumed": assumed, "bases": absolute_bases(config.bases)})
     counts_on_device(config, execution.engine)
     data, config = sample_images(concepts, config, execution.cache_folder)
-    layers = resolve_layers(network, config.layers, config.assumed, all_matching=config.all_matching)
+    layers = asked_layers(network, config)
     _check_fields(layers, config)
     names = exact_patterns(layer.name for layer in layers)
     config = config.model_copy(update={"layers": names, "all_matching": False})
@@ -172,6 +172,17 @@ def open_inputs(
     source = with_bases(source, run, progress)
     check_counts(source.layers, source.data, source.config)
     return with_backend(source)
+
+
+def asked_layers(network: Network, config: DissectConfig) -> tuple[Layer, ...]:
+    """Return the layers of a network that a configuration asks for, without bases of them.
+
+    Raises
+    ------
+    LayerError
+        If there are no such layers; see `netdissect.models.resolve_layers`.
+    """
+    return resolve_layers(network, config.layers, network.assumed(config.assumed), all_matching=config.all_matching)
 
 
 def finished_run(run: Path, info: RunInfo) -> Result | None:

@@ -20,7 +20,14 @@ from netdissect.evaluation.evaluate_options import EvaluateOptions
 from netdissect.evaluation.evaluated_labels import Evaluation, covered, summarized
 from netdissect.evaluation.generated_images import CosyScores, ImageFolders
 from netdissect.evaluation.image_scores import Floats, Pairs
-from netdissect.evaluation.label_files import LabelSource, check_units, label_frame, named_files, read_label_file
+from netdissect.evaluation.label_files import (
+    LabelSource,
+    check_units,
+    label_frame,
+    layer_sizes,
+    named_files,
+    read_label_file,
+)
 from netdissect.evaluation.label_metrics import LabelMetric, metrics_at
 from netdissect.evaluation.run_counts import has_image_means, layer_images, pixel_scores
 from netdissect.keywords import read_fields, takes_fields
@@ -83,7 +90,8 @@ def evaluate(
     config = read_fields(evaluate, EvaluateConfig, config, options)
     check_is_run(result)
     layers = [result.layer(name).info.name for name in config.layers or result.layers]
-    given = {method: check_units(result, method, frame, layers) for method, frame in _frames(labels).items()}
+    sizes = layer_sizes(result)
+    given = {method: check_units(sizes, method, frame, layers) for method, frame in _frames(labels).items()}
     names, notes = _names(result, config, data_root)
     matches = match_labels(given, names)
     units = _matched_units(given, matches)
@@ -96,7 +104,6 @@ def evaluate(
     if not has_image_means(result):
         notes += (NO_MEANS,)
     scores, differences = summarized(units, result.info.config.statistics.stats_seed, config.replicates)
-    sizes = {name: layer.info.units for name, layer in result.layers.items()}
     shown_units = units.drop("with_images", strict=False)
     return Evaluation(config, covered(units, sizes), matches, shown_units, scores, differences, notes)
 

@@ -177,13 +177,18 @@ def named_files(texts: Sequence[str | Path]) -> dict[str, Path]:
     return dict(pairs)
 
 
-def check_units(result: Result, method: str, labels: pl.DataFrame, layers: Sequence[str]) -> pl.DataFrame:
+def layer_sizes(result: Result) -> dict[str, int]:
+    """Return how many units each layer of a run has."""
+    return {name: layer.info.units for name, layer in result.layers.items()}
+
+
+def check_units(units: Mapping[str, int], method: str, labels: pl.DataFrame, layers: Sequence[str]) -> pl.DataFrame:
     """Return the labels of the units of some layers of a run, each with its layer.
 
     Parameters
     ----------
-    result
-        The run.
+    units
+        How many units each layer of the run has.
     method
         Whose labels they are, for messages.
     labels
@@ -208,12 +213,12 @@ def check_units(result: Result, method: str, labels: pl.DataFrame, layers: Seque
                 f"evaluated: {', '.join(layers)}. Add a column 'layer', or name one with --layer."
             )
         labels = labels.with_columns(pl.lit(layers[0]).alias("layer"))
-    unknown = [name for name in labels["layer"].unique(maintain_order=True) if name not in result.layers]
+    unknown = [name for name in labels["layer"].unique(maintain_order=True) if name not in units]
     kept = labels.filter(pl.col("layer").is_in(layers))
-    if unknown and (set(layers) == set(result.layers) or kept.is_empty()):
+    if unknown and (set(layers) == set(units) or kept.is_empty()):
         raise ResultError(
             f"{method} labels the layer {unknown[0]!r}, which the run does not have; it has "
-            f"{', '.join(result.layers)}.{did_you_mean(unknown[0], result.layers)} Correct the name, or choose the "
+            f"{', '.join(units)}.{did_you_mean(unknown[0], units)} Correct the name, or choose the "
             "layers to evaluate with --layer: then labels of other layers are left out."
         )
     if kept.is_empty():
@@ -222,7 +227,7 @@ def check_units(result: Result, method: str, labels: pl.DataFrame, layers: Seque
             "other layers with --layer."
         )
     for name in layers:
-        count, largest = result.layer(name).info.units, kept.filter(pl.col("layer") == name)["unit"].max()
+        count, largest = units[name], kept.filter(pl.col("layer") == name)["unit"].max()
         if isinstance(largest, int) and largest >= count:
             raise ResultError(
                 f"{method} labels unit {largest} of {name}, which has {counted(count, 'units')}, 0 to {count - 1}. "

@@ -14,7 +14,7 @@ import numpy as np
 
 from netdissect.dissect.reload import data_of
 from netdissect.errors import ConfigError, RequestError
-from netdissect.evaluation.label_files import check_units, read_label_file
+from netdissect.evaluation.label_files import check_units, layer_sizes, read_label_file
 from netdissect.evaluation.open_vocabulary.embed import embed_images
 from netdissect.evaluation.open_vocabulary.embedding_files import Floats, unit_vectors
 from netdissect.evaluation.open_vocabulary.embedding_source import EmbeddingSource
@@ -54,7 +54,7 @@ class UnitWords:
         """
         read: dict[str, dict[int, str]] = {}
         if labels is not None:
-            frame = check_units(result, str(labels), read_label_file(labels), list(result.layers))
+            frame = check_units(layer_sizes(result), str(labels), read_label_file(labels), list(result.layers))
             for layer, unit, word in frame.select("layer", "unit", "label").iter_rows():
                 read.setdefault(layer, {})[unit] = word
         return cls(read, None if source is None else WordSearch.open(result, source, data_root))

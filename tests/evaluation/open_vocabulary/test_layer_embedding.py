@@ -3,13 +3,15 @@
 import pytest
 import torch
 
+import strategies
+from netdissect.concepts import ConceptData
 from netdissect.errors import ConfigError, NetworkError
 from netdissect.evaluation.open_vocabulary.embedding_model import check_model, load_embedding_model
 from netdissect.evaluation.open_vocabulary.embedding_source import EmbeddingSource
 from netdissect.evaluation.open_vocabulary.layer_embedding import LayerEmbedding
 from netdissect.models import Network, resolve_layers
 from netdissect.models.surgery.rotations import with_rotations
-from networks import build
+from networks import COVERAGE, SIDE, build, images
 
 SPEC = "python:networks:build"
 
@@ -42,12 +44,13 @@ def test_weights_are_named_before_the_layer(tmp_path):
     assert embedding.digest == f"{other.digest}#deep_relu"
 
 
-def test_the_dissected_network_is_refused_whatever_its_name_and_bases():
+def test_the_dissected_network_is_refused_whatever_its_name_and_bases(tmp_path):
+    data = ConceptData.open(strategies.write_broden(tmp_path / "broden", images(4), COVERAGE, image=(SIDE, SIDE)))
     network, source = build(), EmbeddingSource(f"network:{SPEC}#deep_relu")
     for own in (network, with_rotations(network, "deep_relu", [0])):
         with pytest.raises(ConfigError, match="those of 'tiny', the dissected network"):
-            source.check_images(own)
-    source.check_images(build(seed=1))  # of other weights
+            source.check_images(own, data)
+    source.check_images(build(seed=1), data)  # of other weights
 
 
 def test_a_network_without_images_is_refused(monkeypatch):

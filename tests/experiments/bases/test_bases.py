@@ -12,7 +12,7 @@ from benchmarks.bases import conclusion_lines
 import netdissect
 import strategies
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
-from netdissect.errors import ConfigError, NetworkError
+from netdissect.errors import ConfigError, NetworkError, ShapeError
 from netdissect.evaluation.unit_intervals import unit_means
 from netdissect.experiments.bases.basis_tables import (
     CONCEPTS,
@@ -246,4 +246,17 @@ def test_embeddings_that_cannot_be_loaded_are_refused_before_the_dissection(tmp_
     for given, error in (("network:none", NetworkError), (tmp_path / "none.npy", ConfigError)):
         with pytest.raises(error, match="none"):
             compare_bases(build(), data, CONFIG, embeddings=given, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("rows", [39, 41])
+def test_embeddings_of_another_number_of_images_are_refused_before_the_dissection(rows, tmp_path):
+    data = strategies.write_broden(tmp_path / "broden", images(40), COVERAGE, image=(SIDE, SIDE))
+    given = np.random.default_rng(0).normal(size=(rows, 4))
+    np.save(tmp_path / "given.npy", given)
+    for embeddings in (given, tmp_path / "given.npy"):
+        with pytest.raises(ShapeError, match=f"have {rows} rows for 40 images"):
+            compare_bases(build(), data, CONFIG, embeddings=embeddings, out=tmp_path / "out")
+    with pytest.raises(ShapeError, match="hold NaN or infinity: 1 of 40 rows"):
+        compare_bases(build(), data, CONFIG, embeddings=np.append(given[:39], [[np.nan] * 4], 0), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()

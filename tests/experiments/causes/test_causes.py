@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
+from netdissect.errors import LayerError
 from netdissect.experiments.causes.experiment import CausesConfig, causes, conclude
 from netdissect.experiments.causes.rank_correlation import correlation_rows
 from netdissect.segmenters import SegmentLabel, load_segmenter
@@ -122,3 +123,10 @@ def test_units_without_an_effect_or_all_alike_have_no_correlation():
         rows = correlation_rows(units, seed=0)
         assert rows["correlation"].to_list() == rows["correlation_low"].to_list() == [None, None]
         assert rows["units"].to_list() == [count, count]
+
+
+def test_layers_that_there_are_not_are_refused_before_a_sample_is_drawn(tmp_path):
+    config = CausesConfig(dissect=DissectConfig(layers=("layer9",)), samples=SAMPLES)
+    with pytest.raises(LayerError, match="layer9"):
+        causes(tiny_generator(), load_segmenter(PAINT), config, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -6,8 +6,9 @@ import pytest
 
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
+from netdissect.errors import ResultError
 from netdissect.experiments.labelers.embedding_labels import embedding_labels
-from netdissect.experiments.labelers.experiment import LabelersConfig, conclude, labelers
+from netdissect.experiments.labelers.experiment import LABELERS, LabelersConfig, LabelersInputs, conclude, labelers
 from netdissect.experiments.labelers.labeled_network import CORRELATION, FORMULA, LINEAR, RANDOM, LabeledNetwork
 from netdissect.experiments.labelers.labeler_tables import IOU
 from netdissect.experiments.labelers.simulations import SimulatedImages
@@ -150,3 +151,17 @@ def test_embedding_labels_are_the_most_similar_words_on_the_selection_half(plant
         assert label == words[int(np.argmax(similar))]
     assert found["unit"].to_list() == list(range(10))
     assert (found["layer"] == LAYER).all()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"), [("99,red,units", "labels unit 99 of units"), ("0,red,unit", "labels the layer 'unit'")]
+)
+def test_labels_of_units_that_there_are_not_are_refused_before_the_dissection(row, message, tmp_path):
+    (tmp_path / "clip.csv").write_text(f"unit,label,layer\n{row}\n")
+    data = planted_dataset(tmp_path / "data", images=4, size=32)
+    config = LabelersConfig(dissect=DissectConfig(layers=(LAYER,)))
+    network = planted_network([PlantedUnit("anvil"), PlantedUnit("bell")], 32)
+    inputs = LabelersInputs(model=network, data=data, labels=(str(tmp_path / "clip.csv"),), config=config)
+    with pytest.raises(ResultError, match=message):
+        LABELERS.run(inputs, tmp_path / "out", None)
+    assert not (tmp_path / "out" / "runs").exists()

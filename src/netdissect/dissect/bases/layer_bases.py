@@ -115,6 +115,8 @@ def _fitted(source: DissectionInputs, fits: Sequence[_LayerBasis], progress: Pro
     for fit in fits:
         if fit.spec.fitted is None:  # what cannot be read is refused before the pass, too
             read_dictionary(fit.spec.argument, fit.layer.units, fit.layer.name)
+        else:
+            _check_components(fit.spec, fit.layer)
     layers = list({fit.layer.name: fit.layer for fit in fits}.values())
     with source.network.prepared(torch_device(source.config.device)):
         cells = sample_cells(source._replace(layers=layers), progress)
@@ -123,6 +125,14 @@ def _fitted(source: DissectionInputs, fits: Sequence[_LayerBasis], progress: Pro
         show_line(progress, f"fits {fit.name} on {len(cells[fit.layer.name]):,} cells")
         bases[fit.name] = _fit(fit, cells[fit.layer.name], source.config.basis_fit)
     return bases
+
+
+def _check_components(spec: BasisSpec, layer: Layer) -> None:
+    if spec.fitted in ("pca", "ica") and spec.units is not None and spec.units > layer.units:
+        raise ConfigError(
+            f"{spec.fitted}:{spec.units} was asked for of layer {layer.name!r}, which has {layer.units} units. "
+            f"Expected at most as many, or {spec.fitted} alone for as many as there are directions in which it varies."
+        )
 
 
 def _fit(fit: _LayerBasis, cells: Cells, options: BasisFit) -> Basis:

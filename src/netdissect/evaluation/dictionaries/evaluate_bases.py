@@ -167,7 +167,7 @@ def _embeddings(
     if given is None:
         return None
     embeddings = EmbeddingSource(given, config.embedding_batch, config.device, source.execution.cache_folder)
-    embeddings.check_images(source.network)
+    embeddings.check_images(source.network, source.data)
     return embeddings.images(result, source.data, display)
 
 

@@ -37,11 +37,31 @@ def rows_of_run(
     ConceptsError
         If the data set is needed and cannot be read, or has changed.
     """
-    array, images = np.asarray(embedded), info.data.images
+    array = np.asarray(embedded)
     unknown = info.data.chosen_in_python and not isinstance(data_root, ConceptData)
-    if array.ndim != 2 or len(array) == images or unknown:
+    if array.ndim != 2 or len(array) == info.data.images or unknown:
         return array  # `unit_vectors` refuses what is wrong
-    data = data_of(info, data_root)
+    return rows_of_data(array, data_of(info, data_root))
+
+
+def rows_of_data(array: npt.NDArray[Any], data: ConceptData) -> npt.NDArray[Any]:
+    """Return the embeddings of the images of a data set as they are dissected, in their order.
+
+    Parameters
+    ----------
+    array
+        (N, D): a row for each image in image order, or for each row of ``index.csv``.
+    data
+        The data set.
+
+    Raises
+    ------
+    ShapeError
+        If the number of rows is neither.
+    """
+    images = len(data.rows)
+    if array.ndim != 2 or len(array) == images:
+        return array
     index = data.root / INDEX_FILE
     names = [row["image"] for row in read_table(index, ("image",))]
     if len(array) != len(names):

@@ -25,7 +25,7 @@ from netdissect.evaluation.open_vocabulary.embedding_model import (
     embedding_files,
     load_embedding_model,
 )
-from netdissect.evaluation.open_vocabulary.embedding_rows import rows_of_run
+from netdissect.evaluation.open_vocabulary.embedding_rows import rows_of_data, rows_of_run
 from netdissect.evaluation.open_vocabulary.similarity import WordSpace
 from netdissect.models import Network
 from netdissect.result import Result
@@ -115,37 +115,43 @@ class EmbeddingSource:
         NetdissectError
             As `space` does.
         """
-        if isinstance(self.given, np.ndarray):
-            embedded: npt.ArrayLike = self.given
-        elif (files := self._image_files) is not None:
-            embedded = read_image_embeddings(files)
-        else:
-            model = self.model
-            if model is None:
-                embedded = self._arrays[0]
-            else:
-                data = data_of(result.info, data_root)
-                embedded = embed_images(model, data, self.batch_size, self.cache_folder, progress)
+        embedded = self._given_images
+        if embedded is None:
+            data = data_of(result.info, data_root)
+            embedded = embed_images(self._known_model, data, self.batch_size, self.cache_folder, progress)
         chosen = rows_of_run(embedded, result.info, data_root)
         return unit_vectors(chosen, result.info.data.images, "the embeddings of images", "image")
 
-    def check_images(self, network: Network) -> None:
-        """Load what embeds images, or read their embeddings, so that a mistake is found before anything long runs.
+    def check_images(self, network: Network, data: ConceptData) -> None:
+        """Load what embeds images, or check their embeddings, so that a mistake is found before anything long runs.
 
         Parameters
         ----------
         network
             The dissected network.
+        data
+            The dissected images.
 
         Raises
         ------
         NetdissectError
-            If it cannot be loaded or read, or is the dissected network itself.
+            If it cannot be loaded or read, is the dissected network itself, or the embeddings are those of another
+            number of images or hold NaN or zero vectors.
         """
+        given = self._given_images
+        if given is not None:
+            unit_vectors(rows_of_data(np.asarray(given), data), len(data), "the embeddings of images", "image")
+        else:
+            self._refuse_own(self._known_model, network)
+
+    @property
+    def _given_images(self) -> npt.ArrayLike | None:
+        """The embeddings of images; None: a model embeds them."""
+        if isinstance(self.given, np.ndarray):
+            return self.given
         if self._image_files is not None:
-            read_image_embeddings(self._image_files)
-        elif not isinstance(self.given, np.ndarray):
-            self._refuse_own(network)
+            return read_image_embeddings(self._image_files)
+        return self._arrays[0] if self.model is None else None
 
     @property
     def _image_files(self) -> Path | None:
@@ -157,11 +163,9 @@ class EmbeddingSource:
             return Path(spec)
         return None if self._files is None else self._files[0]
 
-    def _refuse_own(self, network: Network) -> None:
-        if self.model is None:
-            return
+    def _refuse_own(self, model: EmbeddingModel, network: Network) -> None:
         spec = None if network.source is None else network.source.spec
-        digest = str(self.model.digest).partition("#")[0]  # that of a layer begins with that of its network
+        digest = str(model.digest).partition("#")[0]  # that of a layer begins with that of its network
         own = (network.digest, replace(network, bases={}).digest)
         if (spec is not None and str(self.given) == spec) or digest in own:
             raise ConfigError(
@@ -177,12 +181,17 @@ class EmbeddingSource:
         ConfigError
             If there is none, or a word has no embedding.
         """
+        return embed_words(self._known_model, words, self.batch_size, progress)
+
+    @property
+    def _known_model(self) -> EmbeddingModel:
+        """What embeds."""
         if self.model is None:
             raise ConfigError(
                 "these embeddings are fixed: no other word can be embedded. Expected a model, such as "
                 "transformers:NAME, in place of its embeddings."
             )
-        return embed_words(self.model, words, self.batch_size, progress)
+        return self.model
 
     @cached_property
     def _files(self) -> tuple[Path, ...] | None:

@@ -123,9 +123,9 @@ def compare_bases(
         of unique detectors between bases of a layer, and `concepts`, with layer, basis, concept, category,
         average_precision.
     """
-    if embeddings is not None:
-        EmbeddingSource(embeddings).check_images(network)
     data, asked = sample_images(concepts, config.dissect)
+    if embeddings is not None:
+        EmbeddingSource(embeddings).check_images(network, data)
     statistics = asked.statistics.model_copy(update={"holdout": asked.statistics.holdout_share})
     every = tuple(dict.fromkeys((NEURONS, *asked.bases)))
     asked = asked.model_copy(update={"bases": every, "statistics": statistics})

@@ -20,6 +20,7 @@ from netdissect.config import DissectConfig, Progress
 from netdissect.config_fields import Config, Option
 from netdissect.dissect import dissect
 from netdissect.dissect.devices import choose_device, torch_device
+from netdissect.dissect.run_dissection import asked_layers
 from netdissect.dissect.work_dir.run_log import timed
 from netdissect.errors import ConfigError
 from netdissect.experiments.causes.ablated_units import ablated_units
@@ -116,8 +117,14 @@ def causes(
     -------
     ExperimentResult
         `table`: see `correlation_rows`. `extra_tables`: `units`, see `ablated_units`.
+
+    Raises
+    ------
+    LayerError
+        If there are no such layers, before anything is drawn.
     """
     seconds, folder, of_run = dict[str, float](), Path(out), config.dissect
+    asked_layers(generator, of_run)
     options = SampleOptions(samples=config.samples, sample_seed=of_run.sample_seed, device=of_run.device)
     with timed("samples", seconds):
         data = segment_samples(generator, segmenter, folder / "samples", options, progress=progress)

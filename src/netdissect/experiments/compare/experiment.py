@@ -3,7 +3,7 @@
 Source: Bau et al. 2017 :cite:p:`bau2017network`, sections 3.4 and 3.5.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -128,31 +128,30 @@ def compare(
     ResultError
         If a run or the published table cannot be read, or runs whose order is expected saw different images.
     """
-    sources = one_or_more(sources)
-    if not sources and config.published is None:
+    published = None if config.published is None else read_counts(config.published)
+    opened = [_opened(source) for source in one_or_more(sources)]
+    if not opened and config.published is None:
         raise ConfigError("There is nothing to compare. Expected networks, run folders or a table of published counts.")
-    if len(config.layers) > 1 and len(config.layers) != len(sources):
+    if len(config.layers) > 1 and len(config.layers) != len(opened):
         raise ConfigError(
-            f"{len(config.layers)} layers were named for {len(sources)} networks. Expected one for all, or one for "
-            "each."
+            f"{len(config.layers)} layers were named for {len(opened)} networks. Expected one for all, or one for each."
         )
+    _check_expected(opened, config)
     if config.dissect is not None and concepts is not None:
         concepts, dissect_config = sample_images(concepts, config.dissect)
         config = config.model_copy(update={"dissect": dissect_config})
     seconds: dict[str, float] = {}
     with timed("dissect", seconds):
-        results = [
-            _result(source, config, index, Path(out), concepts, progress) for index, source in enumerate(sources)
-        ]
+        results = [_result(source, config, index, Path(out), concepts, progress) for index, source in enumerate(opened)]
     quantile = config.quantile or (results[0].info.config.protocol.quantiles[0] if results else None)
     chosen = _chosen(results, config, quantile)
     tables = [
         count_rows(result, [layer], network=name, source="run").filter(quantile=quantile)
         for name, (result, layer) in chosen.items()
     ]
-    if config.published:
+    if published is not None:
         own = [name for counts in tables[:1] for name in counts["category"].unique(maintain_order=True)]
-        tables.append(_aligned(read_counts(config.published), own))
+        tables.append(_aligned(published, own))
     table = pl.concat(tables, how="diagonal_relaxed")
     context = {
         "quantile": quantile,
@@ -162,8 +161,40 @@ def compare(
     return concluded("compare", config, table, conclude, context=context, extra_tables=extra, seconds=seconds)
 
 
+def _opened(source: Network | Result | str | Path) -> Network | Result:
+    return source if isinstance(source, Network | Result) else load_result(source)
+
+
+def _check_expected(sources: Sequence[Network | Result], config: CompareConfig) -> None:
+    """Refuse names and quantiles that there will not be, before a network is dissected."""
+    names = [source.name if isinstance(source, Network) else source.info.network.name for source in sources]
+    for expected in config.expected:
+        if not any(expected == name or expected.startswith(f"{name}, ") for name in names):
+            raise _no_network(expected, names)
+    if config.quantile is None:
+        return
+    for source in sources:
+        if isinstance(source, Result):
+            _check_quantile(source.info.network.name, source.info.config, config.quantile)
+        elif config.dissect is not None:
+            _check_quantile(source.name, config.dissect, config.quantile)
+
+
+def _no_network(name: str, known: Iterable[str]) -> ConfigError:
+    return ConfigError(f"There is no network {name!r} among {', '.join(known)}. Name them as they are called.")
+
+
+def _check_quantile(name: str, config: DissectConfig, quantile: float | None) -> None:
+    if quantile not in config.protocol.quantiles:
+        known = ", ".join(map(str, config.protocol.quantiles))
+        raise ConfigError(
+            f"The run of {name} has no quantile {quantile}; it has {known}. Name one that all runs have, or repeat the "
+            "run."
+        )
+
+
 def _result(
-    source: Network | Result | str | Path,
+    source: Network | Result,
     config: CompareConfig,
     index: int,
     out: Path,
@@ -173,8 +204,6 @@ def _result(
     """Dissect a network, or open a run."""
     if isinstance(source, Result):
         return source
-    if not isinstance(source, Network):
-        return load_result(source)
     if config.dissect is None or concepts is None:
         raise ConfigError(
             f"Network {source.name!r} is to be dissected, but there is no data set or no protocol. Expected concepts "
@@ -192,12 +221,7 @@ def _chosen(results: Sequence[Result], config: CompareConfig, quantile: float | 
     """Name the runs, each by its network or by network and layer, and choose the layer of each."""
     picked: list[tuple[Result, str]] = []
     for index, result in enumerate(results):
-        if quantile not in result.info.config.protocol.quantiles:
-            known = ", ".join(map(str, result.info.config.protocol.quantiles))
-            raise ConfigError(
-                f"The run of {result.info.network.name} has no quantile {quantile}; it has {known}. Name one that all "
-                "runs have, or repeat the run."
-            )
+        _check_quantile(result.info.network.name, result.info.config, quantile)
         named = config.layers[index if len(config.layers) > 1 else 0] if config.layers else list(result.layers)[-1]
         layer = named if named in result.layers or config.dissect is None else list(result.layers)[-1]
         picked.append((result, result.layer(layer).info.name))
@@ -230,9 +254,7 @@ def _over_images(chosen: dict[str, tuple[Result, str]], config: CompareConfig, q
     for more, fewer in pairwise(config.expected):
         for name in (more, fewer):
             if name not in chosen:
-                raise ConfigError(
-                    f"There is no network {name!r} among {', '.join(chosen)}. Name them as they are called."
-                )
+                raise _no_network(name, chosen)
         (left, before), (right, after) = chosen[fewer], chosen[more]
         differences[fewer, more] = difference_over_images(
             left, right, [(before, after)], quantile=quantile or 0.0, rule=config.rule

@@ -19,8 +19,9 @@ from netdissect.config import DissectConfig, Progress
 from netdissect.config_fields import Config, Option
 from netdissect.dissect import dissect
 from netdissect.dissect.image_sample import sample_images
+from netdissect.dissect.run_dissection import asked_layers
 from netdissect.dissect.work_dir.run_log import timed
-from netdissect.evaluation.label_files import check_units, named_files, read_label_file
+from netdissect.evaluation.label_files import check_units, layer_sizes, named_files, read_label_file
 from netdissect.evaluation.open_vocabulary.embedding_model import load_embedding_model
 from netdissect.experiments.effect_sizes import Interval, decide
 from netdissect.experiments.inputs import DATA, LAST_CONVOLUTION, Data, NetworkInputs, named_layers, with_layers
@@ -31,6 +32,8 @@ from netdissect.experiments.labelers.planted_units import planted_units
 from netdissect.experiments.outcome import NO_TABLES, Conclusion, ExperimentResult, concluded, join_sentences
 from netdissect.experiments.registry import Experiment
 from netdissect.experiments.reproduce.schedule import ReproduceJob, ScheduledExperiment, run_folder
+from netdissect.models import Network
+from netdissect.models.dictionaries.basis_spec import NEURONS
 from netdissect.result import Result
 from netdissect.training.workspace import Workspace
 
@@ -220,14 +223,25 @@ def requirements(job: ReproduceJob) -> ScheduledExperiment:
 
 def _run(inputs: LabelersInputs, out: Path, progress: Progress | None) -> ExperimentResult:
     files = {name: read_label_file(path) for name, path in named_files(inputs.labels).items()}
+    network = inputs.load()
+    _check_labels(files, network, inputs.config.dissect)
     model = None if inputs.embeddings is None else load_embedding_model(inputs.embeddings)
 
     def other_labels(run: Result, data: ConceptData) -> Labels:
-        read = {name: check_units(run, name, labels, list(run.layers)) for name, labels in files.items()}
+        read = {name: check_units(layer_sizes(run), name, labels, list(run.layers)) for name, labels in files.items()}
         return read if model is None else read | {EMBEDDING: embedding_labels(run, data, model, progress)}
 
-    network = LabeledNetwork(inputs.load(), inputs.data, other_labels=other_labels)
-    return labelers([network], inputs.config, out=out, progress=progress)
+    labeled = LabeledNetwork(network, inputs.data, other_labels=other_labels)
+    return labelers([labeled], inputs.config, out=out, progress=progress)
+
+
+def _check_labels(files: Labels, network: Network, config: DissectConfig) -> None:
+    """Refuse labels of layers or units that there are not, before the network is dissected."""
+    if config.bases != (NEURONS,):
+        return  # how many units other bases have is known when they are made
+    sizes = {layer.name: layer.units for layer in asked_layers(network, named_layers(network, config))}
+    for name, labels in files.items():
+        check_units(sizes, name, labels, list(sizes))
 
 
 LABELERS = Experiment(
