@@ -36,7 +36,7 @@ class ConceptEffect(_Row):
 
 
 class MapCell(_Row):
-    """The effect where units are inserted at one place."""
+    """The effect of units that are inserted in one cell of the layer."""
 
     row: int
     column: int
