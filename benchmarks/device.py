@@ -43,6 +43,7 @@ from netdissect.models.receptive_field.axis_layout import Layout
 from netdissect.models.run_module import is_out_of_memory
 from netdissect.models.structure.layer import Layer
 from netdissect.scoring import BatchLabels, ImageLabels, IoUCounter
+from netdissect.scoring.iou_counter import FURTHER, LeadingQuantiles
 
 CELLS, LABEL_SIDE, INPUT_SIDE = 14, 112, 224
 CATEGORIES = ("object", "part", "color", "material", "texture", "scene")
@@ -222,14 +223,15 @@ def check_equal(passes: Passes) -> dict[str, Any]:
     np.testing.assert_array_equal(thresholds, expected)
     np.testing.assert_array_equal(collector.histogram.counts, histogram.counts)
     counter = collector.counter(passes.world.data, thresholds)
-    compiled = IoUCounter(passes.world.data, expected, "annotated", 0, 0)
+    leading = LeadingQuantiles(len(passes.source.config.reported_quantiles), 0)
+    compiled = IoUCounter(passes.world.data, expected, "annotated", leading)
     upsampler = passes.plan.grid_to(Size(LABEL_SIDE, LABEL_SIDE))
     for (_, maps), of_batch in zip(batches, passes.labels(), strict=True):
         counter.update_batch(maps, of_batch, upsampler)
         compiled.update_batch(maps.cpu().numpy(), of_batch, upsampler)
     counts = counter.counts
-    np.testing.assert_array_equal(counts.intersection, compiled.counts.intersection)
-    np.testing.assert_array_equal(counts.activation, compiled.counts.activation)
+    for name in ("intersection", "activation", *FURTHER):
+        np.testing.assert_array_equal(getattr(counts, name), getattr(compiled.counts, name))
     assert counts.intersection.any(), "nothing was counted"
     return {"counted": int(counts.intersection.sum()), "labels": best_labels(counts)}
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import strategies
 from netdissect.activations.histogram import BINS, BINS_PER_SIGN, Histogram, bin_edges
 from netdissect.activations.topk_torch import TorchHistogram
 
@@ -61,6 +62,19 @@ def test_any_split_of_the_data_and_any_device_gives_the_histogram_of_the_whole(
             expected[BINS_PER_SIGN + distance * (1 if value > 0 else -1)] += 1
         np.testing.assert_array_equal(restored.counts[unit], expected)
         np.testing.assert_array_equal(on_device.counts[unit], expected)
+
+
+@given(seed=st.integers(0, 2**31), rank=st.integers(1, 50))
+def test_without_bins_of_negative_values_all_others_are_the_same(seed: int, rank: int) -> None:
+    maps = np.maximum(np.random.default_rng(seed).standard_normal((7, 3, 4, 5)), 0).astype(np.float32)
+    every, halves = Histogram(3), [Histogram(3, negative=False) for _ in range(2)]
+    every.update(maps)
+    for half, part in zip(halves, (maps[:2], maps[2:]), strict=True):
+        half.update_sparse(strategies.sparse_maps(part))
+    merged = halves[0] + halves[1]
+    np.testing.assert_array_equal(merged.counts, every.counts[:, BINS_PER_SIGN:])
+    assert not every.counts[:, :BINS_PER_SIGN].any()
+    np.testing.assert_array_equal(merged.floor(rank), every.floor(rank))
 
 
 @given(

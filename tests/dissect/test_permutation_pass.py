@@ -14,7 +14,7 @@ import pytest
 import strategies
 from netdissect.config import PROTOCOL_NAMES, RULES, DissectConfig, Execution, NullModel, ProtocolName, StatisticsConfig
 from netdissect.dissect import dissect
-from netdissect.dissect.statistics import permutation_pass
+from netdissect.dissect.statistics import permutation_pass, permutation_strata
 from netdissect.dissect.statistics.permutation_pass import (
     PermutationNull,
     fdr_limit,
@@ -66,6 +66,7 @@ def test_little_memory_takes_fewer_repetitions_at_a_time_and_changes_nothing(
 ) -> None:
     wanted = dissect(build(), alike, config=config(of=of))
     monkeypatch.setattr(permutation_pass, "MEGABYTE", 1)
+    monkeypatch.setattr(permutation_strata, "MOST_RUNS", 100)  # of some images of a stratum
     assert_same_chance(dissect(build(), alike, config=config(of=of), execution=Execution(memory_mb=4)), wanted)
 
 

@@ -144,9 +144,9 @@ def test_counts_of_very_many_units_are_stated_and_refused_where_they_do_not_fit(
     concepts = tuple(Concept(number, f"{number}", "object", 1, 1.0, ()) for number in range(1, 1198))
     data = ConceptData(Path("nowhere"), ("object",), concepts, ())
 
-    def stated(units: int, **statistics: float) -> str:
+    def stated(units: int, active: int | None = None, **statistics: float) -> str:
         config = DissectConfig(layers=("conv",), statistics=StatisticsConfig(**statistics))
-        layers = [Layer("conv", "Conv2d", units, Size(14, 14), None)]
+        layers = [Layer("conv", "Conv2d", units, Size(14, 14), None, sparse=active is not None, most_active=active)]
         check_counts(layers, data, config)
         return count_text(layers, data, config)
 
@@ -154,9 +154,14 @@ def test_counts_of_very_many_units_are_stated_and_refused_where_they_do_not_fit(
     assert stated(512) == ""
     assert stated(65_536, bootstrap=0) == "; counts of 65,536 units and 1,197 concepts take about 628 MB more"
     assert stated(65_536) == "; counts of 65,536 units and 1,197 concepts take about 1.88 GB more"
+    # At most 45 / 0.0045 = 10,000 units have a threshold above 0, at each of two quantiles nearby: 192 MB.
+    assert stated(65_536, active=45) == "; counts of 65,536 units and 1,197 concepts take about 820 MB more"
+    # Five arrays of 2**23 counts or IoUs are 336 MB.
+    with_halves = stated(65_536, active=45, holdout=0.5)
+    assert with_halves == "; counts of 65,536 units and 1,197 concepts take about 1.16 GB more"
     with pytest.raises(
-        ConfigError, match=r"about 5\.02 GB of memory; this machine has 3\.02 GB\. Leave intervals out .*: 628 MB"
+        ConfigError, match=r"about 3\.21 GB of memory; this machine has 3\.02 GB\. Leave intervals out .*: 958 MB"
     ):
-        stated(65_536, holdout=0.5)
+        stated(100_000, holdout=0.5, bootstrap=2)
     with pytest.raises(ConfigError, match=r"Name fewer layers or bases in one run \(--layer, --basis\)"):
         stated(600_000, bootstrap=0)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from netdissect.activations.sparse.sparse_maps import SparseMaps
 from netdissect.activations.sparse.unit_maps import SparseImageMaps
 from netdissect.concepts import Size
 from netdissect.config import ProtocolName
-from netdissect.dissect.statistics import activation_tables, measurements
+from netdissect.dissect.statistics import activation_tables, layer_counts, measurements
+from netdissect.dissect.work_dir import work_dir
 from netdissect.errors import ActivationError
 from netdissect.models import Network
 from netdissect.report.layer_tables import LayerTables, number_runs
@@ -26,12 +28,17 @@ from netdissect.report.statistics_text import layer_facts
 from netdissect.report.views.unit_views import unit_view
 from netdissect.result import Result, load_result
 from netdissect.result.queries import image_maxima
+from netdissect.scoring.sparse.mask_rows import MaskRows
 from networks import COVERAGE, SIDE, Spoiled, build, images
 
 pytestmark = pytest.mark.usefixtures("tight")
 
 LATENTS, ACTIVE = 20, 3
 LAYERS = ("wide_relu", "wide_relu@sae", "fc@sae")
+
+
+class InterruptedRunError(Exception):
+    """The run was stopped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +128,54 @@ def test_a_sparse_layer_gives_every_table_of_the_same_layer_with_all_cells(
     run_asserts.assert_same_run(run(data, sparse=True, protocol=protocol, **options), expected)
 
 
+def every_mask_has_its_own_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count masks at nearby quantiles also where the threshold is the same."""
+
+    def of(thresholds: npt.NDArray[np.float32], reported: int) -> MaskRows:
+        return MaskRows(np.arange(thresholds.size).reshape(thresholds.shape), reported)
+
+    monkeypatch.setattr(MaskRows, "of", of)
+
+
+def stop_at(stage: str, images: int) -> Any:
+    """Return a function of progress that interrupts a run."""
+
+    def stop(now: str, done: int, _total: int | None) -> None:
+        if now == stage and done >= images:
+            raise InterruptedRunError("here")
+
+    return stop
+
+
+@pytest.mark.parametrize("way", ["whole", "resumed", "shards"])
+def test_counts_of_equal_masks_that_are_kept_once_give_the_same_tables(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    options: dict[str, Any] = {"layers": LAYERS[:2], "quantile": 0.12, "holdout": 0.4}
+    monkeypatch.setattr(layer_counts, "HALF_COUNTS", 100)  # the units of a layer are not all held out at a time
+    folder = tmp_path / "run"
+    if way == "shards":
+        shared = {"batch_size": 4, "top_images": 6, "permutations": 3, "bootstrap": 20, "out": folder}
+        for stage in ("thresholds", "counting"):
+            for shard in ("1/2", "2/2"):
+                dissect_shard(network(sparse=True), data, shard=shard, **options | shared)
+            if stage == "counting":
+                for path in (folder / "shards" / name / "counting" for name in ("1-of-2", "2-of-2")):
+                    assert 0 < len(np.load(path / "layer1.further_intersection.npy")) < 2 * LATENTS
+            merge_shards(folder)
+        found = load_result(folder)
+    else:
+        if way == "resumed":
+            monkeypatch.setattr(work_dir, "MAX_LOST_SECONDS", 0.0)  # a checkpoint after each batch
+            with pytest.raises(InterruptedRunError, match="here"):
+                run(data, sparse=True, out=folder, progress=stop_at("counting", 8), checkpoint_seconds=0, **options)
+            with np.load(folder / "work" / "counting.npz") as saved:
+                assert 0 < len(saved["layer1.further_intersection"]) < 2 * LATENTS
+        found = run(data, sparse=True, out=folder, **options)
+    every_mask_has_its_own_counts(monkeypatch)
+    run_asserts.assert_same_run(found, run(data, sparse=True, **options))
+
+
 def test_units_that_are_rarely_active_or_dead_are_named_and_shown_on_their_images(
     data: Path,
 ) -> None:
@@ -151,16 +206,9 @@ def test_units_that_are_rarely_active_or_dead_are_named_and_shown_on_their_image
         assert all(image.value > 0 for image in view.top_images)
 
 
-class InterruptedRunError(Exception):
-    """The run was stopped."""
-
-
 @pytest.mark.parametrize(("stage", "removed"), [("thresholds", False), ("counting", False), ("counting", True)])
 def test_an_interrupted_sparse_run_continues(data: Path, tmp_path: Path, stage: str, removed: bool) -> None:
-    def stop(now: str, done: int, _total: int | None) -> None:
-        if now == stage and done >= 8:
-            raise InterruptedRunError("here")
-
+    stop = stop_at(stage, 8)
     options: dict[str, Any] = {"permutations": 0, "bootstrap": 0, "layers": LAYERS[1], "out": tmp_path / "run"}
     with pytest.raises(InterruptedRunError, match="here"):
         run(data, sparse=True, progress=stop, checkpoint_seconds=0, **options)

@@ -2,7 +2,8 @@
 
 import functools
 import operator
-from typing import get_args
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -27,7 +28,9 @@ from netdissect.scoring import (
     iou,
     make_upsampler,
 )
+from netdissect.scoring.iou_counter import LeadingQuantiles
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter
+from netdissect.scoring.sparse.mask_rows import MaskRows
 
 
 def count_images(
@@ -37,14 +40,18 @@ def count_images(
     data = world.data()
     counter, totals = IoUCounter(data, thresholds, protocol.restriction), ConceptTotals.zeros(data)
     for row in range(len(world.maps)) if rows is None else rows:
-        labels = world.labels(row)
-        if protocol.segmentation_size is not None:
-            labels = labels.resized(Size(protocol.segmentation_size, protocol.segmentation_size))
-        image = ImageLabels.of(labels, data, protocol.duplicates)
+        image = labels_of(world, protocol, row)
         totals.update(image)
-        upsampler = make_upsampler(world.cells(), labels.size, Size(*world.source), world.field(), protocol.anchor)
+        upsampler = make_upsampler(world.cells(), image.size, Size(*world.source), world.field(), protocol.anchor)
         counter.update_batch(world.maps[row][None], BatchLabels.of([image]), upsampler)
     return counter.counts, totals
+
+
+def labels_of(world: strategies.World, protocol: Protocol, row: int) -> ImageLabels:
+    """Labels of one image under the protocol."""
+    labels, side = world.labels(row), protocol.segmentation_size
+    labels = labels if side is None else labels.resized(Size(side, side))
+    return ImageLabels.of(labels, world.data(), protocol.duplicates)
 
 
 def assert_counts(
@@ -195,6 +202,43 @@ def test_label_maps_of_another_size_than_the_upsampler_s_are_refused() -> None:
         IoUCounter(data, np.zeros((1, 1), np.float32), "none").update_batch(
             world.maps, BatchLabels.of([labels]), upsampler
         )
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "tensor"])
+@given(world=strategies.worlds(), definition=strategies.definitions(), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_masks_that_equal_those_at_a_reported_quantile_are_counted_once(
+    world: strategies.World, definition: strategies.Definition, seed: int, kind: str
+) -> None:
+    world = replace(world, maps=np.maximum(world.maps, 0))
+    rng, data, protocol = np.random.default_rng(seed), world.data(), definition.protocol
+    reported = [np.quantile(world.maps, q, axis=(0, 2, 3)).astype(np.float32) for q in (0.9, 0.6)]
+    higher = np.quantile(world.maps, 0.95, axis=(0, 2, 3)).astype(np.float32)
+    differs = rng.random((2, len(higher))) < 0.5
+    limits = np.stack([*reported, *(np.where(own, higher, reported[0]) for own in differs)])
+    leading = LeadingQuantiles(reported=2)
+    counter: IoUCounter | TorchIoUCounter = (
+        TorchIoUCounter(data, limits, protocol.restriction, torch.device("cpu"), leading)
+        if kind == "tensor"
+        else IoUCounter(data, limits, protocol.restriction, leading)
+    )
+    convert: Any = {"dense": np.asarray, "sparse": strategies.sparse_maps, "tensor": torch.from_numpy}[kind]
+    for row in range(len(world.maps)):
+        image = labels_of(world, protocol, row)
+        upsampler = make_upsampler(world.cells(), image.size, Size(*world.source), world.field(), protocol.anchor)
+        counter.update_batch(convert(world.maps[row][None]), BatchLabels.of([image]), upsampler)
+    masks, counts = MaskRows.of(limits, 2), counter.counts
+    own = (limits[2:, None] != limits[:2]).all(axis=1)
+    assert len(counts.further_intersection) == len(counts.further_activation) == own.sum()
+    ids, categories = (np.array(part) for part in zip(*world.category_of.items(), strict=True))
+    for quantile, of_quantile in enumerate(limits):
+        expected = oracle.count(
+            world.maps, world.images, world.category_of, definition.rules, world.source, world.fields, of_quantile
+        )
+        for unit in range(len(of_quantile)):
+            found = counts.at(quantile, masks, (np.full(len(ids), unit), ids, categories))
+            assert found[0].tolist() == [expected.intersection[unit, label_id] for label_id in ids.tolist()]
+            assert found[1].tolist() == [expected.activation[unit, category] for category in categories.tolist()]
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 1, 1), (1, 2, 1, 1), (0, 1, 1, 1), (1, 1, 1)])

@@ -11,6 +11,7 @@ import strategies
 from netdissect.activations.array_log import AppendOnlyArrayFile
 from netdissect.concepts import Size
 from netdissect.scoring import BatchLabels, ImageIntersections, ImageLabels, IoUCounter, make_upsampler
+from netdissect.scoring.iou_counter import LeadingQuantiles
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter
 from netdissect.scoring.per_image_counts import read_intersections
 
@@ -21,15 +22,15 @@ def intersections_of(
     limits: strategies.Floats,
     *,
     tensor: bool,
-    record_images_for: int | None = None,
+    record_images_for: int = 2,
 ) -> ImageIntersections:
     """Count each image of a world, one after the other, at thresholds (Q, U)."""
-    data, protocol = world.data(), definition.protocol
+    data, protocol, leading = world.data(), definition.protocol, LeadingQuantiles(record_images_for=record_images_for)
     counter: IoUCounter | TorchIoUCounter
     if tensor:
-        counter = TorchIoUCounter(data, limits, protocol.restriction, torch.device("cpu"), record_images_for)
+        counter = TorchIoUCounter(data, limits, protocol.restriction, torch.device("cpu"), leading)
     else:
-        counter = IoUCounter(data, limits, protocol.restriction, record_images_for)
+        counter = IoUCounter(data, limits, protocol.restriction, leading)
     parts = []
     for index in range(len(world.maps)):
         labels = world.labels(index)
@@ -81,7 +82,8 @@ def test_a_batch_is_counted_as_its_images_one_by_one(
         ImageLabels.of(world.labels(index).resized(size), data, protocol.duplicates) for index in range(len(world.maps))
     ]
     upsampler = make_upsampler(world.cells(), size, Size(*world.source), world.field(), protocol.anchor)
-    together, alone = (IoUCounter(data, limits, protocol.restriction, record_images_for) for _ in range(2))
+    leading = LeadingQuantiles(record_images_for=record_images_for)
+    together, alone = (IoUCounter(data, limits, protocol.restriction, leading) for _ in range(2))
     found = together.update_batch(world.maps, BatchLabels.of(images), upsampler).intersections
     parts = []
     for index, image in enumerate(images):

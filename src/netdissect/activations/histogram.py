@@ -39,18 +39,21 @@ class Histogram:
     ----------
     units
         Number of units, U.
+    negative
+        Whether values below 0 can occur. Without their bins those of 65,536 units take 168 MB less.
 
     Attributes
     ----------
     counts
-        int64 (U, BINS), rising: negative values, then zero, then positive values.
+        int64 (U, n), rising: negative values, then zero, then positive values; n is BINS, or BINS_PER_SIGN + 1 without
+        negative values.
     """
 
-    def __init__(self, units: int) -> None:
-        self.counts: Ints = np.zeros((units, BINS), np.int64)
+    def __init__(self, units: int, *, negative: bool = True) -> None:
+        self.counts: Ints = np.zeros((units, BINS if negative else BINS_PER_SIGN + 1), np.int64)
 
     def update(self, maps: Floats, split: SplitLoops = ONE_THREAD) -> None:
-        """Add maps, float32 (B, U, h, w), finite."""
+        """Add maps, float32 (B, U, h, w), finite, to a histogram with negative values."""
         bits = np.ascontiguousarray(maps).reshape(*maps.shape[:2], -1).view(np.int32)
 
         def count(first: int, last: int) -> None:
@@ -63,18 +66,21 @@ class Histogram:
         images, units, height, width = maps.shape
         unit = np.repeat(maps.units, np.diff(maps.value_starts))
         magnitude = np.clip((maps.values.view(np.int32) >> SHIFT) - FIRST_BIN, 0, BINS_PER_SIGN)
-        np.add.at(self.counts.reshape(-1), unit * BINS + BINS_PER_SIGN + magnitude, 1)
-        self.counts[:, BINS_PER_SIGN] += images * height * width - np.bincount(unit, minlength=units)
+        bins = self.counts.shape[1]
+        zero = bins - 1 - BINS_PER_SIGN
+        np.add.at(self.counts.reshape(-1), unit * bins + zero + magnitude, 1)
+        self.counts[:, zero] += images * height * width - np.bincount(unit, minlength=units)
 
     def floor(self, rank: int) -> Floats:
         """Return lower bounds, float32 (U,), on the `rank`-th largest value of each unit; -inf if there are fewer."""
         bins = np.empty(len(self.counts), np.int64)
         _find_bins(self.counts, rank, bins)
+        bins[bins > 0] += BINS - self.counts.shape[1]
         return np.asarray(FLOORS[bins])
 
     def __add__(self, other: Self) -> Self:
         """Merge two parts of the data."""
-        total = type(self)(len(self.counts))
+        total = type(self)(len(self.counts), negative=self.counts.shape[1] == BINS)
         total.counts = self.counts + other.counts
         return total
 

@@ -88,10 +88,10 @@ def _counting_loops() -> list[LoopTypes]:
     arguments = (
         FLOATS_4,
         FLOATS_4,
-        _named(kernel_arrays.Counting, FLOATS_2, INTS, types.int64, types.int64, INTS, types.int64),
+        _named(kernel_arrays.Counting, FLOATS_2, INTS, INTS_2, types.int64, types.int64, INTS, types.int64),
         _named(kernel_arrays.UpsamplerArrays, axis, axis, types.boolean),
         _label_arrays(LABELS_3),
-        _named(kernel_arrays.CountArrays, *(INTS_3,) * 3),
+        _named(kernel_arrays.CountArrays, *(INTS_3,) * 3, INTS_2, INTS_2),
         _named(kernel_arrays.Scratch, *scratch),
         _named(kernel_arrays.MaskTables, *(INTS_2,) * 4, INTS, INTS),
     )

@@ -31,6 +31,7 @@ from netdissect.dissect.statistics.layer_moments import LayerMoments
 from netdissect.process.split_loops import SplitLoops
 from netdissect.scoring import IoUCounter, IoUCounts, Upsampler
 from netdissect.scoring.device_axis import upsample
+from netdissect.scoring.iou_counter import LeadingQuantiles
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter
 
 if TYPE_CHECKING:
@@ -129,6 +130,11 @@ class _LayerState:
         if self.moments is not None:
             self.moments.restore(strip_prefix("moments", arrays))
 
+    @property
+    def _leading(self) -> LeadingQuantiles:
+        config = self.plan.config
+        return LeadingQuantiles(len(config.reported_quantiles), config.listed, config.mask_quantiles)
+
     def _initial_counts(self, counts: IoUCounts) -> IoUCounts:
         """Return counts of no images, with the histogram of the threshold pass and an empty firing map."""
         firing_map = np.zeros((self.plan.layer.units, *cells_of(self.plan.layer)), np.int64)
@@ -143,7 +149,7 @@ class _HostState(_LayerState):
     def counter(self, data: ConceptData, thresholds: Maps) -> IoUCounter:
         """Return the counter of the counting pass, at the thresholds of all images."""
         config = self.plan.config
-        counter = IoUCounter(data, thresholds, config.protocol.restriction, config.listed, config.mask_quantiles)
+        counter = IoUCounter(data, thresholds, config.protocol.restriction, self._leading)
         counter.restore(self._initial_counts(counter.counts))
         return counter
 
@@ -274,9 +280,7 @@ class DeviceCollector(_LayerState):
     def counter(self, data: ConceptData, thresholds: Maps) -> TorchIoUCounter:
         """Return the counter of the counting pass, at the thresholds of all images."""
         config = self.plan.config
-        counter = TorchIoUCounter(
-            data, thresholds, config.protocol.restriction, self._device, config.listed, config.mask_quantiles
-        )
+        counter = TorchIoUCounter(data, thresholds, config.protocol.restriction, self._device, self._leading)
         counter.restore(self._initial_counts(counter.counts))
         return counter
 
@@ -307,7 +311,7 @@ class SparseCollector(_HostState):
         self.top_values: StreamingTopK = StreamingTopK(plan.layer.units, plan.keep, plan.total, file, lowest=0.0)
         # Their maps are collected in the counting pass, when the images are known.
         self.top_images: TopImages = TopImages(plan.layer.units, NO_CELLS, plan.config.top_images)
-        self.histogram: Histogram = Histogram(plan.layer.units)
+        self.histogram: Histogram = Histogram(plan.layer.units, negative=False)
         self._upsampled = plan.threshold_grid
 
     def update(self, maps: SparseMaps, rows: Rows) -> None:

@@ -128,7 +128,9 @@ def activity_tables(counts: IoUCounts) -> dict[str, pl.LazyFrame]:
     if counts.histogram.size:
         low, high = bin_edges()
         unit, bin_index = np.nonzero(counts.histogram)
-        counted = {"bin_low": low[bin_index], "bin_high": high[bin_index], "count": counts.histogram[unit, bin_index]}
+        count = counts.histogram[unit, bin_index]
+        bin_index += len(low) - counts.histogram.shape[1]  # without bins of negative values where there are none
+        counted = {"bin_low": low[bin_index], "bin_high": high[bin_index], "count": count}
         tables["histogram"] = complete(pl.DataFrame({"unit": unit} | counted), HISTOGRAM).lazy()
     if counts.firing_map.size:
         unit, y, x = np.nonzero(counts.firing_map)

@@ -8,6 +8,7 @@ Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 """
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
@@ -34,6 +35,7 @@ from netdissect.scoring.kernel_arrays import (
 from netdissect.scoring.mask_runs import MaskRuns
 from netdissect.scoring.per_image_counts import ImageIntersections
 from netdissect.scoring.sparse.label_blocks import label_blocks
+from netdissect.scoring.sparse.mask_rows import MaskRows
 from netdissect.scoring.sparse.sparse_kernel import count_sparse_batch
 from netdissect.scoring.upsampling import Maps, Upsampler
 
@@ -181,6 +183,34 @@ class BatchMasks(NamedTuple):
     runs: tuple[MaskRuns, ...]
 
 
+FURTHER = ("further_intersection", "further_activation")
+
+
+class LeadingQuantiles(NamedTuple):
+    """At how many quantiles, the first ones, more is kept than the counts of masks that differ.
+
+    Attributes
+    ----------
+    reported
+        The counts of all units.
+    record_images_for
+        The counts of single images, which `update_batch` returns.
+    list_runs_for
+        The pixels of masks, which it returns.
+    """
+
+    reported: int = sys.maxsize
+    record_images_for: int = sys.maxsize
+    list_runs_for: int = 0
+
+    def of(self, quantiles: int) -> Self:
+        """Return what is kept of so many quantiles."""
+        return type(self)(*(min(number, quantiles) for number in self))
+
+
+ALL_QUANTILES = LeadingQuantiles()
+
+
 @dataclass(frozen=True)
 class IoUCounts:
     """Counts of one layer, in pixels of the label map; adds up over images.
@@ -191,6 +221,9 @@ class IoUCounts:
         int64 (Q, U, C): pixels at which a unit is active and that have the label, for each quantile.
     activation
         int64 (Q, U, K): mask pixels summed over the images in which each category counts.
+    further_intersection, further_activation
+        int64 (N, C) and (N, K): the same of those masks at further quantiles that differ from these; see
+        `netdissect.scoring.sparse.mask_rows`.
     firing_map
         int64 (U, h, w): images in which each cell is above the first threshold; empty: not counted.
     histogram
@@ -201,14 +234,16 @@ class IoUCounts:
     activation: Ints
     firing_map: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     histogram: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    further_intersection: Ints = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    further_activation: Ints = field(default_factory=lambda: np.zeros((0, 0), np.int64))
 
     @classmethod
-    def zeros(cls, quantiles: int, units: int, data: ConceptData) -> Self:
-        """Return the counts of no images."""
-        return cls(
-            np.zeros((quantiles, units, len(data.category_of)), np.int64),
-            np.zeros((quantiles, units, len(data.categories)), np.int64),
-        )
+    def zeros(cls, quantiles: int, units: int, data: ConceptData, further: int = 0) -> Self:
+        """Return the counts of no images, with those of so many masks at further quantiles."""
+        sizes = len(data.category_of), len(data.categories)
+        intersection, activation = (np.zeros((quantiles, units, size), np.int64) for size in sizes)
+        of_further = {name: np.zeros((further, size), np.int64) for name, size in zip(FURTHER, sizes, strict=True)}
+        return cls(intersection, activation, **of_further)
 
     def __add__(self, other: Self) -> Self:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
@@ -217,6 +252,29 @@ class IoUCounts:
     def first(self, quantiles: int) -> Self:
         """Return the counts of the first quantiles only."""
         return replace(self, intersection=self.intersection[:quantiles], activation=self.activation[:quantiles])
+
+    def at(self, quantile: int, masks: MaskRows, pairs: tuple[Ints, Ints, Ints]) -> tuple[Ints, Ints]:
+        """Return the counts of pairs of units and concepts at any quantile.
+
+        Parameters
+        ----------
+        quantile
+            Index of the quantile.
+        masks
+            Of the thresholds at which was counted.
+        pairs
+            int64 (P,) each: units, label ids, and their categories.
+
+        Returns
+        -------
+        intersection, activation
+            int64 (P,).
+        """
+        units, label_ids, categories = pairs
+        return (
+            masks.select(self.intersection, self.further_intersection, quantile, (units, label_ids)),
+            masks.select(self.activation, self.further_activation, quantile, (units, categories)),
+        )
 
     def blocks(self, entries: int) -> Iterator[tuple[int, int, Self]]:
         """Yield quantile after quantile the counts of some units at a time, so that about `entries` are in one block.
@@ -244,10 +302,8 @@ class IoUCounter:
         float32 (Q, U).
     restriction
         In which images a mask counts towards the union; see `netdissect.config.Protocol`.
-    record_images_for
-        Number of leading quantiles for which `update_batch` returns the counts of single images; None: all.
-    list_runs_for
-        Number of leading quantiles for which it returns the pixels of the masks.
+    leading
+        What is kept at how many quantiles.
     """
 
     def __init__(
@@ -255,18 +311,20 @@ class IoUCounter:
         data: ConceptData,
         thresholds: Maps,
         restriction: Restriction,
-        record_images_for: int | None = None,
-        list_runs_for: int = 0,
+        leading: LeadingQuantiles = ALL_QUANTILES,
     ) -> None:
         quantiles, units = thresholds.shape
-        self.counts = IoUCounts.zeros(quantiles, units, data)
+        leading = leading.of(quantiles)
+        masks = MaskRows.of(thresholds, leading.reported)
+        self.counts = IoUCounts.zeros(leading.reported, units, data, masks.num_further)
         # A smaller quantile has a higher threshold in every unit, so units agree in the order of quantiles.
         threshold_order = np.lexsort(thresholds.T)
         self._counting = Counting(
             thresholds[threshold_order],
             np.argsort(threshold_order),
-            quantiles if record_images_for is None else record_images_for,
-            list_runs_for,
+            masks.further,
+            leading.record_images_for,
+            leading.list_runs_for,
             data.category_of,
             RESTRICTIONS[restriction],
         )
@@ -347,7 +405,9 @@ class IoUCounter:
     def _count_arrays(self, shape: tuple[int, ...]) -> CountArrays:
         """Return the counts that a batch of maps of this shape, (B, U, h, w), adds to."""
         firing_map = self.counts.firing_map.reshape(-1, *shape[2:])
-        return CountArrays(self.counts.intersection, self.counts.activation, firing_map)
+        counts = self.counts
+        further = counts.further_intersection, counts.further_activation
+        return CountArrays(counts.intersection, counts.activation, firing_map, *further)
 
 
 def concept_counts(label_ids: Ints, counts: IoUCounts, category_of: Ints) -> tuple[Ints, Ints]:

@@ -21,9 +21,17 @@ from netdissect.activations.transfers import PendingNumber, as_host_array, uploa
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import Restriction
 from netdissect.scoring.device_axis import device_axis, interpolate_pieces, pieces_near, resample
-from netdissect.scoring.iou_counter import BatchLabels, BatchMasks, ImageLabels, IoUCounts
+from netdissect.scoring.iou_counter import (
+    ALL_QUANTILES,
+    BatchLabels,
+    BatchMasks,
+    ImageLabels,
+    IoUCounts,
+    LeadingQuantiles,
+)
 from netdissect.scoring.mask_runs import MaskRuns
 from netdissect.scoring.per_image_counts import ImageIntersections
+from netdissect.scoring.sparse.mask_rows import MaskRows
 from netdissect.scoring.upsampling import Upsampler
 
 CHUNK_BYTES = 256 * 2**20
@@ -45,34 +53,35 @@ class TorchIoUCounter:
         thresholds: npt.NDArray[np.float32],
         restriction: Restriction,
         device: torch.device,
-        record_images_for: int | None = None,
-        list_runs_for: int = 0,
+        leading: LeadingQuantiles = ALL_QUANTILES,
     ) -> None:
         quantiles, units = thresholds.shape
         self._restriction = restriction
-        self._record_images_for = quantiles if record_images_for is None else record_images_for
-        self._list_runs_for = list_runs_for
+        reported, self._record_images_for, self._list_runs_for = leading.of(quantiles)
+        masks = MaskRows.of(thresholds, reported)
+        self._further_rows = masks.further
         # Units agree in the order of quantiles; see `IoUCounter`.
         self._threshold_order = np.lexsort(thresholds.T).tolist()
         self._thresholds = upload(thresholds, device)
         self._rising = upload(thresholds[self._threshold_order], device)
         self._data = data
         self._waiting: list[_WaitingBatch] = []
-        self.restore(IoUCounts.zeros(quantiles, units, data))
+        self.restore(IoUCounts.zeros(reported, units, data, masks.num_further))
 
     @property
     def counts(self) -> IoUCounts:
         """The counts so far, brought to the host."""
         self._finish(0)
-        tensors = (self._intersection, self._activation, self._firing_map)
-        intersection, activation, firing_map = (as_host_array(tensor) for tensor in tensors)
-        return IoUCounts(intersection, activation, firing_map, self._histogram)
+        tensors = (self._intersection, self._activation, self._firing_map, *self._further)
+        intersection, activation, firing_map, *further = (as_host_array(tensor) for tensor in tensors)
+        return IoUCounts(intersection, activation, firing_map, self._histogram, *further)
 
     def restore(self, counts: IoUCounts) -> None:
         """Continue from earlier counts."""
         self._waiting = []
-        arrays = (counts.intersection, counts.activation, counts.firing_map)
-        self._intersection, self._activation, self._firing_map = (
+        further = counts.further_intersection, counts.further_activation
+        arrays = (counts.intersection, counts.activation, counts.firing_map, *further)
+        self._intersection, self._activation, self._firing_map, *self._further = (
             upload(array, self._thresholds.device).clone() for array in arrays
         )
         self._histogram = counts.histogram
@@ -137,7 +146,16 @@ class TorchIoUCounter:
         self, quantile: int, units: slice, mask_pixels: Tensor, label_pixels: Tensor, labels: "_DeviceLabels"
     ) -> None:
         """Add the counts of one quantile, int64 (B, U) and (B, U, n)."""
-        intersection, activation = self._intersection[quantile, units], self._activation[quantile, units]
+        if quantile < len(self._intersection):
+            intersection, activation = self._intersection[quantile, units], self._activation[quantile, units]
+        else:
+            rows = self._further_rows[quantile - len(self._intersection), units]
+            own = np.flatnonzero(rows >= 0)
+            if not len(own):
+                return
+            # Rows rise with the units.
+            intersection, activation = (part[rows[own[0]] : rows[own[-1]] + 1] for part in self._further)
+            mask_pixels, label_pixels = mask_pixels[:, own], label_pixels[:, own]
         label_ids = labels.label_ids.reshape(1, -1).expand(len(intersection), -1)
         intersection.scatter_add_(1, label_ids, label_pixels.transpose(0, 1).reshape(label_ids.shape))
         match self._restriction:

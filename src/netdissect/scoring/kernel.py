@@ -186,28 +186,45 @@ def _add_label_sets(scratch: Scratch, num_met: int, labels: ImageArrays, label_p
 
 
 @inlined
+def is_counted(quantile: int, unit: int, counting: Counting) -> bool:
+    """Tell whether a mask has counts of its own: whether it differs from those at the first quantiles."""
+    first = len(counting.order) - len(counting.further_rows)
+    return bool(quantile < first or counting.further_rows[quantile - first, unit] >= 0)
+
+
+@inlined
+def counts_of_mask(quantile: int, unit: int, counting: Counting, counts: CountArrays) -> tuple[Ints, Ints]:
+    """Return the counts of a mask by label id and by category."""
+    first = len(counting.order) - len(counting.further_rows)
+    if quantile < first:
+        return counts.intersection[quantile, unit], counts.activation[quantile, unit]
+    row = counting.further_rows[quantile - first, unit]
+    return counts.further_intersection[row], counts.further_activation[row]
+
+
+@inlined
 def _add_image(scratch: Scratch, labels: ImageArrays, counting: Counting, counts: CountArrays) -> None:
     """Add the masks of one image to the counts."""
     _, label_ids, image_level, categories, _, _ = labels
     mask_pixels, label_pixels, category_of = scratch.mask_pixels, scratch.label_pixels, counting.category_of
     for quantile, row in enumerate(counting.order):
-        intersection, activation = counts.intersection[quantile], counts.activation[quantile]
         for unit in range(mask_pixels.shape[1]):
             pixels, count = mask_pixels[row, unit], label_pixels[row, unit]
-            if pixels == 0:
+            if pixels == 0 or not is_counted(quantile, unit, counting):
                 continue
+            intersection, activation = counts_of_mask(quantile, unit, counting, counts)
             for label in image_level:
                 count[label] += pixels
             for label in range(len(label_ids)):
-                intersection[unit, label_ids[label]] += count[label]
+                intersection[label_ids[label]] += count[label]
             if counting.restriction == NONE:
-                for category in range(activation.shape[1]):
-                    activation[unit, category] += pixels
+                for category in range(len(activation)):
+                    activation[category] += pixels
             for category in categories:
                 if counting.restriction == ANNOTATED or (
                     counting.restriction == OVERLAP and _overlaps_category(count, label_ids, category_of, category)
                 ):
-                    activation[unit, category] += pixels
+                    activation[category] += pixels
 
 
 @inlined

@@ -56,6 +56,9 @@ class Counting(NamedTuple):
         float32 (Q, U), rising along Q; a pixel is active if its interpolated value is strictly above.
     order
         int64 (Q,): row of `thresholds` of each quantile.
+    further_rows
+        int64 (Q - Q', U): row of each mask after the first Q' quantiles in the counts of these; -1: it is not counted,
+        because it equals one that is. See `netdissect.scoring.sparse.mask_rows`.
     record_images_for
         Number of leading quantiles for which the masks of single images are returned.
     list_runs_for
@@ -68,6 +71,7 @@ class Counting(NamedTuple):
 
     thresholds: npt.NDArray[np.float32]
     order: Ints
+    further_rows: Ints
     record_images_for: int
     list_runs_for: int
     category_of: Ints
@@ -260,3 +264,5 @@ class CountArrays(NamedTuple):
     intersection: Ints
     activation: Ints
     firing_map: Ints
+    further_intersection: Ints
+    further_activation: Ints

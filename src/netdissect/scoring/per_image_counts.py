@@ -78,14 +78,13 @@ class ImageIntersections(NamedTuple):
 
     def of_units(self, first: int, last: int) -> "ImageIntersections":
         """Return the masks of the units from `first` on, before `last`, numbered from 0."""
-        own = (self.units >= first) & (self.units < last)
-        if own.all():
-            return self._replace(units=self.units - first)
-        chosen = self.chosen(own)
+        chosen = self.chosen((self.units >= first) & (self.units < last))
         return chosen._replace(units=chosen.units - first)
 
     def chosen(self, masks: npt.NDArray[np.bool_]) -> "ImageIntersections":
-        """Return some of the masks, bool (M,)."""
+        """Return some of the masks, bool (M,); all of them are not copied."""
+        if masks.all():
+            return self
         entries = np.repeat(masks, self.label_counts)
         return ImageIntersections(*(array[masks] for array in self[:5]), *(array[entries] for array in self[5:]))
 

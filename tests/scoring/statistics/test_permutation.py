@@ -15,6 +15,7 @@ import strategies
 from netdissect.concepts import Concept, ConceptData, Labels, Size
 from netdissect.config import Duplicates, NullModel
 from netdissect.scoring import BatchLabels, ConceptTotals, ImageLabels, IoUCounter, IoUCounts, make_upsampler
+from netdissect.scoring.iou_counter import LeadingQuantiles
 from netdissect.scoring.mask_runs import MaskRuns
 from netdissect.scoring.statistics.multiple_testing import p_values
 from netdissect.scoring.statistics.permutation import (
@@ -33,7 +34,7 @@ def masks_of(world: strategies.World, definition: strategies.Definition, limits:
         upsampler = make_upsampler(
             world.cells(), Size(*size), Size(*world.source), world.field(), definition.protocol.anchor
         )
-        counter = IoUCounter(world.data(), limits, "none", 0, len(limits))
+        counter = IoUCounter(world.data(), limits, "none", LeadingQuantiles(0, 0, len(limits)))
         image = labels_of(world, definition, row)
         found += counter.update_batch(maps[None], BatchLabels.of([image]), upsampler).runs
     return found
@@ -246,7 +247,7 @@ def test_random_units_have_uniform_p_values_and_planted_units_small_ones() -> No
     counts = PermutationCounts.zeros(range(200), len(observed), data, seed=0, null="images", restriction="annotated")
     counts.update(StratumMasks.of(list(map(MaskRuns.of, on))), BatchLabels.of(labels).arrays, 0, data.category_of, 2)
     zeros = np.zeros(0, np.int64)
-    best = counts.best_concepts(data, ConceptTotals(totals, zeros, zeros), activation[0], everything)
+    best = counts.best_concepts(data, ConceptTotals(totals, zeros, zeros), activation[0], everything, 2)
     found = p_values(observed, np.stack([permutation.scores[:, 0] for permutation in best]))
     assert kstest(found[:noise], "uniform").pvalue > 0.01
     assert found[noise:].max() < 1e-6

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig
 from netdissect.counted import counted
-from netdissect.dissect.cost_plan import size_text
+from netdissect.dissect.cost_plan import ACTIVE_UNITS, size_text
+from netdissect.dissect.statistics.layer_counts import HALF_COUNTS
 from netdissect.errors import ConfigError
 from netdissect.models import Layer
 
@@ -26,15 +27,29 @@ def present_memory() -> int | None:
 
 
 def count_bytes(layers: Sequence[Layer], data: ConceptData, config: DissectConfig) -> int:
-    """Return the bytes of the counts of all layers, and of those of the halves of the widest.
+    """Return the most bytes that the counts of all layers take, and those of the halves of some units.
 
-    Counts are a number for each quantile, unit and label id; intervals need two more quantiles.
+    Counts are a number for each quantile, unit and label id; intervals need those of masks at two more quantiles.
     """
-    of_unit = 8 * len(data.category_of)
-    counts = sum(layer.units for layer in layers) * of_unit * len(config.quantiles)
+    masks = sum(layer.units * len(config.reported_quantiles) + _further_masks(layer, config) for layer in layers)
+    counts = 8 * masks * len(data.category_of)
     if config.statistics.holdout is None and not config.statistics.moments:
         return counts
-    return counts + max((layer.units for layer in layers), default=0) * of_unit * ARRAYS_OF_HALVES
+    widest = max((layer.units for layer in layers), default=0) * len(data.category_of)
+    return counts + 8 * ARRAYS_OF_HALVES * min(widest, HALF_COUNTS)
+
+
+def _further_masks(layer: Layer, config: DissectConfig) -> int:
+    """Return the largest expected number of masks at further quantiles that differ from those at the reported ones.
+
+    They differ only where a threshold is above 0. Of a sparse layer whose units are active on a share a of the cells on
+    average, at most a / q of the units are active on a share of q (Markov's inequality).
+    """
+    further = config.quantiles[len(config.reported_quantiles) :]
+    if not layer.sparse or not further:
+        return layer.units * len(further)
+    active = (layer.most_active or ACTIVE_UNITS) / min(further)
+    return len(further) * min(layer.units, round(active))
 
 
 def count_text(layers: Sequence[Layer], data: ConceptData, config: DissectConfig) -> str:

@@ -23,6 +23,7 @@ from netdissect.scoring import ConceptTotals, ImageIntersections, ImageLabelCoun
 from netdissect.scoring.iou import Floats
 from netdissect.scoring.iqr.level_histograms import LevelHistograms
 from netdissect.scoring.per_image_counts import check_counts
+from netdissect.scoring.sparse.mask_rows import MaskRows
 from netdissect.scoring.statistics.bootstrap import (
     Bools,
     CandidateConcepts,
@@ -30,9 +31,11 @@ from netdissect.scoring.statistics.bootstrap import (
     ThresholdShift,
     counted_masks,
 )
-from netdissect.scoring.statistics.holdout import CountSubset, best_label_ids, is_held_out
+from netdissect.scoring.statistics.holdout import CountSubset, HoldoutScores, best_label_ids, is_held_out
 
 BLOCK = 1024  # images: their weights of a thousand replicates stay in the second-level cache
+HALF_COUNTS = 2**23
+"""Units and label ids of which the counts and IoUs of both halves are in memory at a time: a third of a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -182,11 +185,10 @@ class QuantileCounts:
     @cached_property
     def units(self) -> UnitScores:
         """What is used of the IoUs of all units and concepts."""
-        intersection, activation, concept_pixels = vars(self.counts).values()
-        step, parts = max(1, BLOCK_SCORES // intersection.shape[1]), []
-        for first in range(0, len(intersection), step):
-            some = slice(first, first + step)
-            of_block = CountSubset(intersection[some], activation[some], concept_pixels)
+        units, label_ids = self.counts.intersection.shape
+        step, parts = max(1, BLOCK_SCORES // label_ids), []
+        for first in range(0, units, step):
+            of_block = self.counts.of_units(first, first + step)
             parts.append(UnitScores.of(of_block.iou(self.data.category_of), self.data))
         return UnitScores.join(parts)
 
@@ -201,21 +203,26 @@ class QuantileCounts:
         return self.units.label_ids
 
     @cached_property
-    def halves(self) -> tuple[CountSubset, CountSubset]:
-        """Counts of the images on which labels are chosen, and of the held-out images."""
-        statistics = self.layer.statistics
+    def holdout(self) -> HoldoutScores:
+        """Labels that are chosen without the held-out images."""
         units, label_ids = self.counts.intersection.shape
-        heldout = CountSubset.zeros(units, label_ids, self.counts.activation.shape[1])
+        step, parts = max(1, HALF_COUNTS // label_ids), []
+        for first in range(0, units, step):
+            last = min(first + step, units)
+            heldout = self._heldout_counts(first, last)
+            selection = self.counts.of_units(first, last) - heldout
+            parts.append(HoldoutScores.of(selection, heldout, self.data.category_of, len(self.data.categories)))
+        return HoldoutScores(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _heldout_counts(self, first: int, last: int) -> CountSubset:
+        """Return the counts of some units on the held-out images."""
+        statistics, counts = self.layer.statistics, self.counts
+        heldout = CountSubset.zeros(last - first, counts.intersection.shape[1], counts.activation.shape[1])
         for presence, masks, counted in self.blocks():
             rows = presence.images[is_held_out(statistics.stats_seed, presence.images, statistics.holdout_share)]
-            heldout.update(presence, masks, counted, rows)
-        return self.counts - heldout, heldout
-
-    @cached_property
-    def selection_labels(self) -> Ints:
-        """Label id of each unit, chosen without the held-out images; 0 for none."""
-        scores = self.halves[0].iou(self.data.category_of)
-        return best_label_ids(scores, self.data.category_of, len(self.data.categories))
+            own = (masks.units >= first) & (masks.units < last)
+            heldout.update(presence, masks.of_units(first, last), counted[own], rows)
+        return heldout
 
     @cached_property
     def threshold_shift(self) -> ThresholdShift:
@@ -223,12 +230,10 @@ class QuantileCounts:
         candidates, counts = self.candidates, self.layer.counts
         nearby = nearby_quantiles(self.quantile)
         smaller, larger = map(self.layer.config.quantiles.index, nearby)
-        pairs = candidates.units, candidates.label_ids
-        masks_of_pairs = candidates.units, candidates.categories
-        change = (
-            counts.intersection[larger][pairs] - counts.intersection[smaller][pairs],
-            counts.activation[larger][masks_of_pairs] - counts.activation[smaller][masks_of_pairs],
-        )
+        rows = MaskRows.of(self.layer.threshold_result.thresholds, len(counts.intersection))
+        pairs = candidates.units, candidates.label_ids, candidates.categories
+        of_smaller, of_larger = (counts.at(quantile, rows, pairs) for quantile in (smaller, larger))
+        change = of_larger[0] - of_smaller[0], of_larger[1] - of_smaller[1]
         mask_pixels, images = np.zeros(candidates.num_units, np.int64), 0
         for presence, masks, _ in self.blocks():
             mask_pixels += np.bincount(masks.units, masks.mask_pixels, minlength=len(mask_pixels)).astype(np.int64)

@@ -58,7 +58,7 @@ def linear_tables(levels: Sequence[QuantileCounts], moments: LayerMoments) -> tu
     layer_counts = levels[0].layer
     label_ids = np.sort([concept.label_id for concept in layer_counts.data.concepts])
     selection, heldout = _halves(layer_counts, label_ids)
-    labels = np.stack([_positions(label_ids, level.selection_labels) for level in levels])
+    labels = np.stack([_positions(label_ids, level.holdout.label_ids) for level in levels])
     units: list[pl.DataFrame] = []
     explanations: list[pl.DataFrame] = []
     for first, means in unit_blocks(moments.means):

@@ -230,7 +230,9 @@ class PermutationTest:
         for some, counted in permuted:
             activation = self.counts[some.layer].activation
             of_slice = activation.reshape(-1, activation.shape[-1])[some.masks.start : some.masks.stop]
-            best = counted.best_concepts(self.labels.data, self.concept_totals, of_slice, self._candidates)
+            best = counted.best_concepts(
+                self.labels.data, self.concept_totals, of_slice, self._candidates, self.execution.workers
+            )
             found.append((some, list(best)))
         return found
 
@@ -253,7 +255,7 @@ class PermutationTest:
             with TemporaryDirectory(dir=self.masks.of_layer(name).folder) as folder:
                 blocks = MaskBlocks(Path(folder) / "masks", len(self._masks(name)), at_once)
                 for images in strata:
-                    blocks.append(self._read_masks(name, images))
+                    blocks.append_stratum(self._read_masks(name, images))
                 for index, masks in enumerate(blocks.ranges):
                     yield [MaskSlice(name, masks, partial(blocks.read, index))]
 
@@ -263,15 +265,15 @@ class PermutationTest:
 
     def _stratum_masks(self, layer: str, strata: Sequence[Ints], stratum: int) -> StratumMasks:
         """Return the masks of a layer on the images of a stratum."""
-        return StratumMasks.of(self._read_masks(layer, strata[stratum]))
+        return StratumMasks.of(list(self._read_masks(layer, strata[stratum])))
 
-    def _read_masks(self, layer: str, images: Ints) -> list[MaskRuns]:
-        """Return the masks of a layer on some images of one stratum."""
+    def _read_masks(self, layer: str, images: Ints) -> Iterator[MaskRuns]:
+        """Yield the masks of a layer on each image of a stratum."""
         of_layer, size = self.masks.of_layer(layer), self._size(images)
-        masks = [of_layer.read(image) for image in images.tolist()]
-        for of_image in masks:
-            check_runs(of_image, len(self._masks(layer)), size)
-        return masks
+        for image in images.tolist():
+            masks = of_layer.read(image)
+            check_runs(masks, len(self._masks(layer)), size)
+            yield masks
 
     def null_of(self, layer: str, best: Sequence[BestConcepts]) -> PermutationNull:
         """Return the null distribution of one layer from the best concepts of all permutations."""

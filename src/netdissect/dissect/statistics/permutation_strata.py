@@ -4,7 +4,7 @@ LabelReader -> StrataLabels
 MaskFile, an image a record -> MaskBlocks, a stratum and some masks a record -> StratumMasks
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,9 @@ from netdissect.scoring.mask_runs import MaskRuns
 from netdissect.scoring.statistics.permutation import StratumMasks
 
 Ints = npt.NDArray[np.int64]
+
+MOST_RUNS = 2**22
+"""Runs of mask pixels that are divided at a time, which takes 30 bytes each: 500 images of latents have 46 million."""
 
 
 class StrataLabels:
@@ -100,7 +103,7 @@ class MaskSlice(NamedTuple):
 
 
 class MaskBlocks:
-    """The masks of one layer in a file that holds them block by block of neighboring masks, stratum by stratum.
+    """The masks of one layer in a file that holds them block by block of neighboring masks, some images at a time.
 
     Parameters
     ----------
@@ -113,9 +116,27 @@ class MaskBlocks:
     def __init__(self, path: Path, num_masks: int, block_size: int) -> None:
         self._file = AppendOnlyArrayFile(path)
         self.ranges = [range(num_masks)[first : first + block_size] for first in range(0, num_masks, block_size)]
+        self._parts: list[range] = []
 
-    def append(self, images: Sequence[MaskRuns]) -> None:
+    def append_stratum(self, images: Iterable[MaskRuns]) -> None:
         """Append the masks of the images of one stratum."""
+        begin, some, runs = self._num_parts, list[MaskRuns](), 0
+        for image in images:
+            some.append(image)
+            runs += len(image.starts)
+            if runs >= MOST_RUNS:
+                self._append(some)
+                some, runs = [], 0
+        if some:
+            self._append(some)
+        self._parts.append(range(begin, self._num_parts))
+
+    @property
+    def _num_parts(self) -> int:
+        return self._file.records // len(self.ranges)
+
+    def _append(self, images: Sequence[MaskRuns]) -> None:
+        """Append the masks of some images, a record for each block."""
         masks, run_counts, starts, lengths = (np.concatenate(arrays) for arrays in zip(*images, strict=True))
         image = np.arange(len(images)).repeat([len(of_image.masks) for of_image in images])
         block = masks // len(self.ranges[0])
@@ -133,6 +154,7 @@ class MaskBlocks:
 
     def read(self, block: int, stratum: int) -> StratumMasks:
         """Return the masks of a block on the images of a stratum; the first mask of the block has index 0."""
-        counts, *columns = self._file.read(stratum * len(self.ranges) + block)
+        parts = [self._file.read(part * len(self.ranges) + block) for part in self._parts[stratum]]
+        counts, *columns = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         joined = MaskRuns(*(column.astype(np.uint32) for column in columns))
         return StratumMasks.joined(joined, counts.astype(np.int64))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from netdissect.activations.sparse.sparse_maps import SparseMaps
 from netdissect.jit import compiled_in_place, inlined
-from netdissect.scoring.kernel import add_runs, count_unit, labels_of_image
+from netdissect.scoring.kernel import add_runs, count_unit, counts_of_mask, is_counted, labels_of_image
 from netdissect.scoring.kernel_arrays import (
     ANNOTATED,
     NONE,
@@ -337,9 +337,9 @@ def _add_map(
     masks, entries, used, mask_pixels = tables.masks, tables.entries, tables.used, scratch.mask_pixels
     for quantile, row in enumerate(counting.order):
         pixels, entry, is_listed = mask_pixels[row, 0], used[1], quantile < counting.record_images_for
-        if pixels == 0:
+        if pixels == 0 or not is_counted(quantile, unit, counting):
             continue
-        intersection = counts.intersection[quantile, unit]
+        intersection, activation = counts_of_mask(quantile, unit, counting, counts)
         for label in met_labels:
             count = label_pixels[row, label]
             if count == 0:
@@ -348,7 +348,7 @@ def _add_map(
             if is_listed:
                 entries[entry, 0], entries[entry, 1] = label_ids[label], count
                 entry += 1
-        _add_activation(pixels, label_pixels[row], met_labels, labels, counting, counts.activation[quantile, unit])
+        _add_activation(pixels, label_pixels[row], met_labels, labels, counting, activation)
         if is_listed:
             mask = used[0]
             masks[mask, 0], masks[mask, 1], masks[mask, 2] = image, quantile, unit

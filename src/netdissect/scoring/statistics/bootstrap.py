@@ -16,7 +16,7 @@ Sources: Efron and Tibshirani 1993 :cite:p:`efron1993bootstrap`; Poisson weights
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from netdissect.scoring.per_image_counts import ImageIntersections, ImageLabelCo
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.integer[Any]]
 
 CONFIDENCE_LEVEL = 0.95
 WORD_VALUES = 2.0**32
@@ -316,12 +317,12 @@ class CountReplicates(NamedTuple):
     detectors, unique_detectors
         int64 (K + 1, R) by rule: by category, then in all.
     labels
-        int32 (U, R): label id of each unit; 0 where it has none.
+        Unsigned integers (U, R), as small as they can be: label id of each unit; 0 where it has none.
     """
 
     detectors: dict[Rule, Ints]
     unique_detectors: dict[Rule, Ints]
-    labels: npt.NDArray[np.int32]
+    labels: Labels
 
 
 class UnitReplicates(NamedTuple):
@@ -372,7 +373,7 @@ def count_replicates(
         IoU from which on a unit is a detector.
     """
     num_labels, num_categories = candidates.num_labels, candidates.num_categories
-    labels = np.zeros((candidates.num_units, replicates), np.int32)
+    labels = np.zeros((candidates.num_units, replicates), np.min_scalar_type(num_labels))
     detectors = {rule: np.zeros((num_categories + 1, replicates), np.int64) for rule in RULES}
     seen = {rule: np.zeros((num_labels, replicates), np.bool_) for rule in RULES}
     each = np.arange(replicates)
@@ -450,7 +451,7 @@ def percentile_interval(replicates: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def stability(labels: Ints, replicates: npt.NDArray[np.int32]) -> Floats:
+def stability(labels: Ints, replicates: Labels) -> Floats:
     """Return the share of replicates (U, R) in which each unit keeps its label (U,); NaN where it has none."""
     kept = (replicates == labels[:, None]).mean(axis=1)
     return np.where(labels > 0, kept, np.nan)

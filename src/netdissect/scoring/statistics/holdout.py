@@ -5,6 +5,7 @@ selection is not. Thresholds use no labels and are those of all images.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -75,11 +76,39 @@ class CountSubset:
         cells = masks.units[mask_index[entries]], masks.label_ids[entries]
         np.add.at(self.intersection, cells, masks.intersections[entries])
 
+    def of_units(self, first: int, last: int) -> "CountSubset":
+        """Return the counts of the units from `first` on, before `last`."""
+        return CountSubset(self.intersection[first:last], self.activation[first:last], self.concept_pixels)
+
     def iou(self, category_of: Ints) -> Floats:
         """Return the IoU of each unit and label id, float64 (U, C); 0 where the id is no concept."""
         categories = np.maximum(category_of, 0)
         scores = iou(self.intersection, self.activation[:, categories], self.concept_pixels)
         return np.where(category_of >= 0, scores, 0)
+
+
+class HoldoutScores(NamedTuple):
+    """Labels chosen without the held-out images, and their IoU on both parts.
+
+    Attributes
+    ----------
+    label_ids
+        int64 (U,): label of each unit, 0 for none.
+    selection_iou, heldout_iou
+        float64 (U,): on the images on which it was chosen, and on the others; 0 for none.
+    """
+
+    label_ids: Ints
+    selection_iou: Floats
+    heldout_iou: Floats
+
+    @classmethod
+    def of(cls, selection: CountSubset, heldout: CountSubset, category_of: Ints, categories: int) -> Self:
+        """Choose labels on one subset, and score them on both."""
+        scores = selection.iou(category_of)
+        label_ids = best_label_ids(scores, category_of, categories)
+        chosen = np.arange(len(label_ids)), label_ids
+        return cls(label_ids, scores[chosen], heldout.iou(category_of)[chosen])
 
 
 def best_label_ids(scores: Floats, category_of: Ints, categories: int) -> Ints:

@@ -198,7 +198,12 @@ class PermutationCounts:
         return np.arange(images), rng.integers((0, 0), size, (images, 2))
 
     def best_concepts(
-        self, data: ConceptData, concept_totals: ConceptTotals, activation: Ints, chosen: npt.NDArray[np.bool_]
+        self,
+        data: ConceptData,
+        concept_totals: ConceptTotals,
+        activation: Ints,
+        chosen: npt.NDArray[np.bool_],
+        workers: int,
     ) -> Iterator[BestConcepts]:
         """Yield the best concepts of each permutation.
 
@@ -210,10 +215,16 @@ class PermutationCounts:
             Those of the data without a permutation; int64 (M, K).
         chosen
             bool (C,): concepts that can be a label.
+        workers
+            Threads, each of which takes one permutation after the other.
         """
-        for index in range(len(self.permutations)):
+
+        def best(index: int) -> BestConcepts:
             counted = self.activation[index] if self.restriction == "overlap" else activation
-            yield find_best_concepts(data, concept_totals.pixels, self.intersection[index], counted, chosen)
+            return find_best_concepts(data, concept_totals.pixels, self.intersection[index], counted, chosen)
+
+        with ThreadPoolExecutor(workers) as pool:
+            yield from pool.map(best, range(len(self.permutations)))
 
 
 def find_best_concepts(
