@@ -22,7 +22,7 @@ from netdissect.scoring.per_image_counts import read_intersections, read_label_c
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 MOST_ENTRIES = 2**21
-"""Labels of masks that are read at a time: an eighth of a gigabyte with what is made of them; 50 images of latents have as many."""
+"""Labels of masks that are read at a time: an eighth of a gigabyte with what is made of them."""
 
 
 @dataclass(frozen=True)
