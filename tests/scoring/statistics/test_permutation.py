@@ -34,7 +34,9 @@ def masks_of(world: strategies.World, definition: strategies.Definition, limits:
         upsampler = make_upsampler(
             world.cells(), Size(*size), Size(*world.source), world.field(), definition.protocol.anchor
         )
-        counter = IoUCounter(world.data(), limits, "none", LeadingQuantiles(0, 0, len(limits)))
+        counter = IoUCounter(
+            world.data(), limits, "none", LeadingQuantiles(record_images_for=0, list_runs_for=len(limits))
+        )
         image = labels_of(world, definition, row)
         found += counter.update_batch(maps[None], BatchLabels.of([image]), upsampler).runs
     return found
