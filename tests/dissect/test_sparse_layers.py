@@ -28,7 +28,7 @@ from netdissect.report.statistics_text import layer_facts
 from netdissect.report.views.unit_views import unit_view
 from netdissect.result import Result, load_result
 from netdissect.result.queries import image_maxima
-from netdissect.scoring.sparse.mask_rows import MaskRows
+from netdissect.scoring.sparse.count_rows import CountRows
 from networks import COVERAGE, SIDE, Spoiled, build, images
 
 pytestmark = pytest.mark.usefixtures("tight")
@@ -131,10 +131,10 @@ def test_a_sparse_layer_gives_every_table_of_the_same_layer_with_all_cells(
 def every_mask_has_its_own_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count masks at nearby quantiles also where the threshold is the same."""
 
-    def of(thresholds: npt.NDArray[np.float32], reported: int) -> MaskRows:
-        return MaskRows(np.arange(thresholds.size).reshape(thresholds.shape), reported)
+    def of(thresholds: npt.NDArray[np.float32], reported: int) -> CountRows:
+        return CountRows(np.arange(thresholds.size).reshape(thresholds.shape), reported)
 
-    monkeypatch.setattr(MaskRows, "of", of)
+    monkeypatch.setattr(CountRows, "of", of)
 
 
 def stop_at(stage: str, images: int) -> Any:

@@ -30,7 +30,7 @@ from netdissect.scoring import (
 )
 from netdissect.scoring.iou_counter import LeadingQuantiles
 from netdissect.scoring.iou_counter_torch import TorchIoUCounter
-from netdissect.scoring.sparse.mask_rows import MaskRows
+from netdissect.scoring.sparse.count_rows import CountRows
 
 
 def count_images(
@@ -227,7 +227,7 @@ def test_masks_that_equal_those_at_a_reported_quantile_are_counted_once(
         image = labels_of(world, protocol, row)
         upsampler = make_upsampler(world.cells(), image.size, Size(*world.source), world.field(), protocol.anchor)
         counter.update_batch(convert(world.maps[row][None]), BatchLabels.of([image]), upsampler)
-    masks, counts = MaskRows.of(limits, 2), counter.counts
+    masks, counts = CountRows.of(limits, 2), counter.counts
     own = (limits[2:, None] != limits[:2]).all(axis=1)
     assert len(counts.further_intersection) == len(counts.further_activation) == own.sum()
     ids, categories = (np.array(part) for part in zip(*world.category_of.items(), strict=True))

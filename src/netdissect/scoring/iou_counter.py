@@ -34,8 +34,8 @@ from netdissect.scoring.kernel_arrays import (
 )
 from netdissect.scoring.mask_runs import MaskRuns
 from netdissect.scoring.per_image_counts import ImageIntersections
+from netdissect.scoring.sparse.count_rows import CountRows
 from netdissect.scoring.sparse.label_blocks import label_blocks
-from netdissect.scoring.sparse.mask_rows import MaskRows
 from netdissect.scoring.sparse.sparse_kernel import count_sparse_batch
 from netdissect.scoring.upsampling import Maps, Upsampler
 
@@ -223,7 +223,7 @@ class IoUCounts:
         int64 (Q, U, K): mask pixels summed over the images in which each category counts.
     further_intersection, further_activation
         int64 (N, C) and (N, K): the same of those masks at further quantiles that differ from these; see
-        `netdissect.scoring.sparse.mask_rows`.
+        `netdissect.scoring.sparse.count_rows`.
     firing_map
         int64 (U, h, w): images in which each cell is above the first threshold; empty: not counted.
     histogram
@@ -253,7 +253,7 @@ class IoUCounts:
         """Return the counts of the first quantiles only."""
         return replace(self, intersection=self.intersection[:quantiles], activation=self.activation[:quantiles])
 
-    def at(self, quantile: int, masks: MaskRows, pairs: tuple[Ints, Ints, Ints]) -> tuple[Ints, Ints]:
+    def at(self, quantile: int, masks: CountRows, pairs: tuple[Ints, Ints, Ints]) -> tuple[Ints, Ints]:
         """Return the counts of pairs of units and concepts at any quantile.
 
         Parameters
@@ -315,7 +315,7 @@ class IoUCounter:
     ) -> None:
         quantiles, units = thresholds.shape
         leading = leading.of(quantiles)
-        masks = MaskRows.of(thresholds, leading.reported)
+        masks = CountRows.of(thresholds, leading.reported)
         self.counts = IoUCounts.zeros(leading.reported, units, data, masks.num_further)
         # A smaller quantile has a higher threshold in every unit, so units agree in the order of quantiles.
         threshold_order = np.lexsort(thresholds.T)

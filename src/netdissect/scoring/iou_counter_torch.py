@@ -31,7 +31,7 @@ from netdissect.scoring.iou_counter import (
 )
 from netdissect.scoring.mask_runs import MaskRuns
 from netdissect.scoring.per_image_counts import ImageIntersections
-from netdissect.scoring.sparse.mask_rows import MaskRows
+from netdissect.scoring.sparse.count_rows import CountRows
 from netdissect.scoring.upsampling import Upsampler
 
 CHUNK_BYTES = 256 * 2**20
@@ -58,7 +58,7 @@ class TorchIoUCounter:
         quantiles, units = thresholds.shape
         self._restriction = restriction
         reported, self._record_images_for, self._list_runs_for = leading.of(quantiles)
-        masks = MaskRows.of(thresholds, reported)
+        masks = CountRows.of(thresholds, reported)
         self._further_rows = masks.further
         # Units agree in the order of quantiles; see `IoUCounter`.
         self._threshold_order = np.lexsort(thresholds.T).tolist()

@@ -58,7 +58,7 @@ class Counting(NamedTuple):
         int64 (Q,): row of `thresholds` of each quantile.
     further_rows
         int64 (Q - Q', U): row of each mask after the first Q' quantiles in the counts of these; -1: it is not counted,
-        because it equals one that is. See `netdissect.scoring.sparse.mask_rows`.
+        because it equals one that is. See `netdissect.scoring.sparse.count_rows`.
     record_images_for
         Number of leading quantiles for which the masks of single images are returned.
     list_runs_for

@@ -23,7 +23,7 @@ from netdissect.scoring import ConceptTotals, ImageIntersections, ImageLabelCoun
 from netdissect.scoring.iou import Floats
 from netdissect.scoring.iqr.level_histograms import LevelHistograms
 from netdissect.scoring.per_image_counts import check_counts
-from netdissect.scoring.sparse.mask_rows import MaskRows
+from netdissect.scoring.sparse.count_rows import CountRows
 from netdissect.scoring.statistics.bootstrap import (
     Bools,
     CandidateConcepts,
@@ -230,7 +230,7 @@ class QuantileCounts:
         candidates, counts = self.candidates, self.layer.counts
         nearby = nearby_quantiles(self.quantile)
         smaller, larger = map(self.layer.config.quantiles.index, nearby)
-        rows = MaskRows.of(self.layer.threshold_result.thresholds, len(counts.intersection))
+        rows = CountRows.of(self.layer.threshold_result.thresholds, len(counts.intersection))
         pairs = candidates.units, candidates.label_ids, candidates.categories
         of_smaller, of_larger = (counts.at(quantile, rows, pairs) for quantile in (smaller, larger))
         change = of_larger[0] - of_smaller[0], of_larger[1] - of_smaller[1]

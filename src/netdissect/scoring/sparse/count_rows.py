@@ -13,7 +13,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 
 
-class MaskRows(NamedTuple):
+class CountRows(NamedTuple):
     """The row of the counts of each mask.
 
     Attributes
@@ -32,7 +32,7 @@ class MaskRows(NamedTuple):
     def of(cls, thresholds: npt.NDArray[np.float32], reported: int) -> Self:
         """Compare thresholds, float32 (Q, U), with those of the first `reported` quantiles, at least one.
 
-        >>> MaskRows.of(np.array([[0, 3], [0, 4], [0, 3]], np.float32), reported=1).rows
+        >>> CountRows.of(np.array([[0, 3], [0, 4], [0, 3]], np.float32), reported=1).rows
         array([[0, 1],
                [0, 2],
                [0, 1]])
