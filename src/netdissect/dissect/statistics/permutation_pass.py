@@ -231,7 +231,7 @@ class PermutationTest:
             activation = self.counts[some.layer].activation
             of_slice = activation.reshape(-1, activation.shape[-1])[some.masks.start : some.masks.stop]
             best = counted.best_concepts(
-                self.labels.data, self.concept_totals, of_slice, self._candidates, self.execution.workers
+                self.labels.data, self.concept_totals, of_slice, self._candidates, self.execution.threads
             )
             found.append((some, list(best)))
         return found
