@@ -23,7 +23,7 @@ from netdissect.activations.topk_memmap import MemmapTopK
 from netdissect.concepts import ConceptData, Size
 from netdissect.config import PROTOCOLS, DissectConfig, Execution, StatisticsConfig
 from netdissect.dissect import cost_plan, dissect, passes
-from netdissect.dissect.work_dir import work_dir
+from netdissect.dissect.work_dir import fingerprint, work_dir
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ResultError
 from netdissect.models import Network, Preprocessing
@@ -358,6 +358,17 @@ def test_damage_in_the_work_folder_is_refused_by_name(
     DAMAGES[damage](path)
     with pytest.raises(ResultError, match=re.escape(str(path)) + ".*Remove"):
         dissect(build(), broden, config=SETTINGS, out=tmp_path / "run", execution=Execution(activation_cache="dense"))
+
+
+def test_checkpoints_of_another_format_are_refused(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saving(monkeypatch, SAVED["every batch"])
+    with monkeypatch.context() as before:
+        before.setattr(fingerprint, "CHECKPOINT_FORMAT", 1)
+        interrupt(broden, tmp_path / "run", 5)
+    with pytest.raises(ResultError, match=r"its checkpoint_format is 1, now 2 is asked for\. Name another folder"):
+        dissect(build(), broden, config=SETTINGS, out=tmp_path / "run")
 
 
 def bits_flipped(path: Path, shares: Sequence[float]) -> Iterator[None]:

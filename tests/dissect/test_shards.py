@@ -332,6 +332,12 @@ def test_shards_of_other_kernels_are_not_merged(data: Path, tmp_path: Path, monk
     refused(r"shards of different runs: environment\.kernels is .*of another processor", tmp_path / "run")
 
 
+def test_a_shard_whose_arrays_have_another_format_is_refused(data: Path, two_shards: Path) -> None:
+    path = folder(two_shards, "1/2") / "thresholds" / "shard.json"
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    refused(re.escape(f"{path} is missing or damaged (Input should be 2)"), two_shards)
+
+
 def test_a_flipped_digit_in_shard_json_is_found(data: Path, two_shards: Path) -> None:
     path = folder(two_shards, "1/2") / "thresholds" / "shard.json"
     path.write_text(path.read_text().replace('"total": 7', '"total": 6'))

@@ -36,7 +36,7 @@ class ShardResultInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     stage: ShardStage = Field(
         description="thresholds: largest values and top images of some batches. merged-thresholds: thresholds and top "
         "images of all batches. counting: counts of some batches."

@@ -18,6 +18,9 @@ from netdissect.models import Layer, Network
 from netdissect.models.backends import library_version
 from netdissect.result import DataInfo, Environment, LayerInfo, NetworkInfo, RunInfo
 
+CHECKPOINT_FORMAT = 2
+"""Of the arrays of unfinished runs and shards. Loops that add to arrays of another shape write beyond their ends."""
+
 
 def layer_info(layer: Layer) -> LayerInfo:
     """Describe a layer."""
@@ -102,5 +105,6 @@ def run_identity(info: RunInfo) -> dict[str, Any]:
 
 
 def bitwise_fingerprint(info: RunInfo) -> dict[str, Any]:
-    """Return `run_identity` with the versions and threads on which the bits of activations depend."""
-    return run_identity(info) | {"environment": info.environment.model_dump(mode="json")}
+    """Return `run_identity` with what the bits of activations, versions and threads, and checkpoints depend on."""
+    made_by = {"environment": info.environment.model_dump(mode="json"), "checkpoint_format": CHECKPOINT_FORMAT}
+    return run_identity(info) | made_by
