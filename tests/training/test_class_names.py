@@ -1,5 +1,6 @@
 """Names of the outputs of a classifier, as far as the network knows them."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -38,10 +39,19 @@ def exported(folder, config):
 
 def test_the_configuration_beside_an_onnx_file_names_its_outputs(tmp_path):
     assert class_names(exported(tmp_path, None)) is None
-    named = exported(tmp_path, '{"id2label": {"1": "dog", "10": "cow", "0": "cat"}}')
-    assert class_names(named) == ("cat", "dog", "cow")
+    names = [f"class {index}" for index in range(11)]  # as text, "10" comes before "2"
+    named = exported(tmp_path, json.dumps({"id2label": {str(index): name for index, name in enumerate(names)}}))
+    assert class_names(named) == tuple(names)
     assert class_names(exported(tmp_path, '{"id2label": {"0": "LABEL_0"}}')) is None
     assert class_names(exported(tmp_path, '{"architecture": "resnet18"}')) is None
+
+
+def test_names_with_a_gap_are_of_no_known_outputs(tmp_path):
+    network = vit({0: "cat", 1: "dog"})
+    network.module.config.id2label = {0: "cat", 2: "dog"}
+    assert class_names(network) is None
+    with pytest.raises(ConfigError, match="'id2label' has 2 names, but none of output 1"):
+        class_names(exported(tmp_path, '{"id2label": {"0": "cat", "2": "dog"}}'))
 
 
 @pytest.mark.parametrize("config", ["{", "[1]", '{"id2label": {"cat": "0"}}'])

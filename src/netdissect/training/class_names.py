@@ -49,7 +49,7 @@ def class_names(network: Network, file: str | Path | None = None) -> tuple[str, 
         return tuple(line.strip() for line in lines if line.strip())
     own = getattr(getattr(network.module, "config", None), "id2label", None) or _names_in_folder(network)
     if own and any(name != f"LABEL_{index}" for index, name in own.items()):  # as transformers numbers them
-        return tuple(own[index] for index in sorted(own))
+        return None if _unnamed(own) else tuple(own[index] for index in sorted(own))
     linear = [module for module in network.module.modules() if isinstance(module, nn.Linear)]
     outputs = linear[-1].out_features if linear else 0
     if isinstance(getattr(network.module, "scene", None), nn.Linear) and outputs == len(SCENE_NAMES):
@@ -72,9 +72,21 @@ def _names_in_folder(network: Network) -> Mapping[int, str]:
     try:
         content: Any = json.loads(path.read_bytes())
         named: Any = content.get("id2label") or {}
-        return {int(index): str(name) for index, name in named.items()}
+        names = {int(index): str(name) for index, name in named.items()}
     except (OSError, ValueError, RecursionError, AttributeError) as error:
-        raise ConfigError(
-            f"{path} cannot be read as the configuration of a model ({error}). Expected the one of transformers, whose "
-            "'id2label' names the outputs by their indices; correct or remove it."
-        ) from error
+        raise _no_names(path, str(error)) from error
+    if unnamed := _unnamed(names):
+        raise _no_names(path, f"'id2label' has {len(names)} names, but none of output {min(unnamed)}")
+    return names
+
+
+def _no_names(path: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{path} cannot be read as the configuration of a model ({reason}). Expected the one of transformers, whose "
+        "'id2label' names the outputs by their indices; correct or remove it."
+    )
+
+
+def _unnamed(names: Mapping[int, str]) -> set[int]:
+    """Return outputs without a name among as many as there are names: after a gap each name would be another's."""
+    return set(range(len(names))) - names.keys()
