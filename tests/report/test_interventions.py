@@ -75,6 +75,8 @@ def test_the_page_has_every_effect_with_its_interval_and_links(
         ({"layer": "nowhere"}, r"an intervention in layer 'nowhere'"),
         ({"units": [[0, 999]]}, r"which none of the runs dissects"),
         ({"units": [[0], [1]]}, r"effects of 1 sets of units, but names 2"),
+        ({"units": [[]]}, r"is no intervention: units.0: Tuple should have at least 1 item"),
+        ({"units": [[-1]]}, r"is no intervention: units.0.0: Input should be greater than or equal to 0"),
         ({"effects": []}, r"is no intervention: effects: Tuple should have at least 1 item"),
         ({"how": "paint"}, r"is no intervention: how: Input should be 'ablate' or 'insert'"),
     ],

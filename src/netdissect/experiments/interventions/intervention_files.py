@@ -1,7 +1,7 @@
 """What `netdissect intervene --json` prints, as a file that a report shows and a figure draws; loads no torch."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -74,7 +74,7 @@ class SavedIntervention(BaseModel):
     generator_digest: str
     segmenter: str
     layer: str
-    units: tuple[tuple[int, ...], ...] = Field(min_length=1)
+    units: tuple[Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)], ...] = Field(min_length=1)
     concept: str
     how: Literal["ablate", "insert"]
     at: tuple[int, int] | None = None
