@@ -22,12 +22,14 @@ RATIOS = {0: 0.125, 4: 0.5, 2: 0.25}
 
 @pytest.fixture(scope="module")
 def measured(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """A run in which three units of a layer have a threshold and label by the ratio."""
+    """A run in which three units of a layer have a threshold and label by the ratio, and none of the others."""
     rows = [(unit, 4, "red-c", "color", 0.0213, 0.75, ratio, 0.3125, 0.875) for unit, ratio in RATIOS.items()]
     table = pl.DataFrame(rows, schema=IQR, orient="row").lazy()
-    layer = result.layers[LAYER]
-    changed = replace(layer, statistics={**layer.statistics, "iqr": table})
-    made = replace(result, layers={**result.layers, LAYER: changed})
+    layers = {
+        name: replace(layer, statistics={**layer.statistics, "iqr": table if name == LAYER else table.clear()})
+        for name, layer in result.layers.items()
+    }
+    made = replace(result, layers=layers)
     return load_result(save_result(made, tmp_path_factory.mktemp("iqr") / "run"))
 
 

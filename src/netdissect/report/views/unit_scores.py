@@ -41,13 +41,13 @@ def all_scores(basis: Mapping[str, Any], iqr: Mapping[str, Any]) -> dict[str, An
 
 def score_column(run: NumberedRun, layer: str, name: str) -> pl.DataFrame | None:
     """Return unit and one of `SCORES` of the units of a layer that have it; None: not measured."""
-    statistics = run.result.layer(layer).statistics
-    if name == "iqr":
-        return statistics["iqr"].select("unit", "iqr").collect() if "iqr" in statistics else None
-    scores = None if run.bases is None else run.bases.unit_scores(layer)
-    if scores is None or name not in scores.columns:
-        return None
-    return scores.select("unit", name).drop_nulls()
+    table, statistics = pl.DataFrame(), run.result.layer(layer).statistics
+    if name == "iqr" and name in statistics:
+        table = statistics[name].collect()
+    elif run.bases is not None:
+        table = run.bases.unit_scores(layer)
+    scores = table.select("unit", name).drop_nulls() if name in table.columns else pl.DataFrame()
+    return None if scores.is_empty() else scores
 
 
 class ScorePart(NamedTuple):
