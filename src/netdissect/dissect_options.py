@@ -166,7 +166,7 @@ class DissectOptions(TypedDict, total=False):
     nothing: 0.15 MB for each image of 224 x 224 pixels, at most 10 GB in all."""
 
     workers: int | None
-    """Threads that decode images and label maps, and count. None: all cores of this process."""
+    """Threads that decode images and label maps, and count. None: those of PyTorch."""
 
     checkpoint_seconds: float
     """Seconds of work that an interruption may cost."""

@@ -29,7 +29,6 @@ from netdissect.config.literals import (
 )
 from netdissect.config_fields import Config, Option, Values
 from netdissect.errors import ConfigError
-from netdissect.process.cores import available_cores
 
 LARGEST_QUANTILE = 0.9
 """Masks of more than nine tenths of an image come from a percentile that was taken for the share above it."""
@@ -524,7 +523,7 @@ class Execution(Config):
         ),
     )
     workers: int | None = Field(
-        None, gt=0, description="Threads that decode images and label maps, and count. None: all cores of this process."
+        None, gt=0, description="Threads that decode images and label maps, and count. None: those of PyTorch."
     )
     checkpoint_seconds: float = Field(30.0, ge=0, description="Seconds of work that an interruption may cost.")
 
@@ -540,7 +539,11 @@ class Execution(Config):
     @property
     def threads(self) -> int:
         """Number of threads."""
-        return self.workers or available_cores()
+        if self.workers is not None:
+            return self.workers
+        import torch  # configurations are read without it
+
+        return torch.get_num_threads()
 
 
 class RunRequest(Config):
