@@ -1,7 +1,7 @@
 """Shards of one run, checked and put into the order of their images, and the sums of their counts."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -139,6 +139,14 @@ def _refuse_overlap(left: tuple[tuple[int, int], ShardResult], right: tuple[tupl
         )
 
 
+def _sum(arrays: Iterator[Array]) -> Array:
+    """Add one array after the other: the counts of all shards together may not fit into memory."""
+    total = np.array(next(arrays))
+    for array in arrays:
+        total += array
+    return total
+
+
 @dataclass(frozen=True)
 class MergedCounts:
     """The counting passes of some shards, merged.
@@ -165,7 +173,7 @@ class MergedCounts:
         """Add the counts of shards."""
         shards = merged.shards
         summed = [name for name in shards[0] if not name.startswith(f"{IMAGES}.")]
-        arrays = {name: np.add.reduce([shard[name] for shard in shards]) for name in summed}
+        arrays = {name: _sum(shard[name] for shard in shards) for name in summed}
         return cls(merged.info, arrays, *merged.of_images)
 
     @property
