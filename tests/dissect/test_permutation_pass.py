@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 
 import strategies
 from netdissect.config import PROTOCOL_NAMES, RULES, DissectConfig, Execution, NullModel, ProtocolName, StatisticsConfig
-from netdissect.dissect import dissect
+from netdissect.dissect import dissect, run_dissection
 from netdissect.dissect.statistics import permutation_pass, permutation_strata
+from netdissect.dissect.statistics.layer_counts import LayerCounts
 from netdissect.dissect.statistics.permutation_pass import (
     PermutationNull,
+    PermutationTest,
     fdr_limit,
     null_count_columns,
     null_counts_frame,
@@ -188,6 +191,27 @@ def _by_hand(best: BestConcepts, first: int, units: int, rule: str, category: st
                 masks.add(mask)
                 concepts.add((index, int(best.label_ids[mask, index])))
     return len(masks), len(concepts)
+
+
+def test_the_best_concepts_of_all_permutations_are_released_before_other_tables_are_made(
+    alike: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nulls, held = list[weakref.ref[PermutationNull]](), list[PermutationNull | None]()
+    null_of, layer_statistics = PermutationTest.null_of, run_dissection.layer_statistics
+
+    def remembered(test: PermutationTest, layer: str, best: Any) -> PermutationNull:
+        null = null_of(test, layer, best)
+        nulls.append(weakref.ref(null))
+        return null
+
+    def statistics_of(layer_counts: LayerCounts) -> dict[str, pl.LazyFrame]:
+        held.extend(null() for null in nulls)
+        return layer_statistics(layer_counts)
+
+    monkeypatch.setattr(PermutationTest, "null_of", remembered)
+    monkeypatch.setattr(run_dissection, "layer_statistics", statistics_of)
+    dissect(build(), alike, config=config())
+    assert held == [None] * 4
 
 
 def test_counts_under_the_null_of_a_run_are_the_means_of_its_permutations(alike: Path) -> None:

@@ -7,6 +7,7 @@
 Source: Bau et al. 2017 :cite:p:`bau2017network`, section 2.2.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ from netdissect.dissect.statistics.iqr_pass import STAGE, count_between_levels, 
 from netdissect.dissect.statistics.layer_counts import LayerCounts
 from netdissect.dissect.statistics.per_image_tables import KEPT_RUN_BYTES
 from netdissect.dissect.statistics.permutation_cost import MEGABYTE, PermutationCost
-from netdissect.dissect.statistics.permutation_pass import PermutationNull, PermutationTest, fdr_limit
+from netdissect.dissect.statistics.permutation_pass import NullTables, PermutationNull, PermutationTest, fdr_limit
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe, run_identity
 from netdissect.dissect.work_dir.run_log import RunLog, timed
 from netdissect.dissect.work_dir.saved_config import with_earlier_choices, write_config
@@ -48,9 +49,10 @@ from netdissect.errors import LayerError
 from netdissect.keywords import ConfigObjects, read_options, takes_options
 from netdissect.models import Layer, Network, as_network, exact_patterns, resolve_layers
 from netdissect.models.dictionaries.basis_spec import absolute_bases
+from netdissect.process.freed_memory import return_freed_memory
 from netdissect.process.interruption import locks_spared
 from netdissect.progress import Display, ShowProgress, show_line, shown
-from netdissect.result import LayerResult, Result, RunInfo, load_result
+from netdissect.result import LayerInfo, LayerResult, Result, RunInfo, load_result
 from netdissect.result.files import RUN_FILE, open_written, write_result
 from netdissect.result.summary import count_sentence, measured_count
 from netdissect.result.tables import (
@@ -61,6 +63,7 @@ from netdissect.result.tables import (
     top_table,
     unit_table,
 )
+from netdissect.scoring import IoUCounts
 from netdissect.scoring.iqr.level_histograms import LevelHistograms
 
 
@@ -231,13 +234,14 @@ def _carry_out(
             between_levels = count_between_levels(two_pass, collectors, levels, counted.concept_totals)
     two_pass.refuse_changed(info.data.digest)
     info = info.model_copy(update={"seconds": seconds} | fdr_limits(permutation_nulls))
+    null_tables = {name: NullTables.of(null, info.min_iou(name)) for name, null in permutation_nulls.items()}
     layer_counts = [
         LayerCounts(
             source.config, source.data, counted.with_top_maps(name, threshold_results[name]), counts,
             counted.concept_totals,
             counted.per_image.of_layer(name), counted.masks.of_layer(name), counted.range_maps[name],
             info.min_iou(name),
-            permutation_nulls.get(name), extra_metrics.get(name), between_levels.get(name), collectors[name].moments,
+            null_tables.get(name), extra_metrics.get(name), between_levels.get(name), collectors[name].moments,
             work.file(name, "tables"),
         )
         for name, counts in counted.counts.items()
@@ -317,22 +321,33 @@ def result_tables(info: RunInfo, layers: Sequence[LayerCounts]) -> tuple[pl.Data
 
 
 def _layer_results(info: RunInfo, layers: Iterable[LayerCounts]) -> Iterator[LayerResult]:
+    waiting = deque(layers)
+    # What only tables are made of, such as histograms and maps, is not in memory while these are written.
+    del layers
+    for layer in info.layers:
+        return_freed_memory()
+        tables = _layer_result(info, layer, waiting.popleft())
+        return_freed_memory()
+        yield tables
+
+
+def _layer_result(info: RunInfo, layer: LayerInfo, layer_counts: LayerCounts) -> LayerResult:
+    """Make the tables of a layer, of which that of all scores is made when it is read."""
     quantiles = info.config.protocol.quantiles
-    for layer, layer_counts in zip(info.layers, layers, strict=True):
-        data, totals, counts = layer_counts.data, layer_counts.concept_totals, layer_counts.counts.first(len(quantiles))
-        result = layer_counts.threshold_result
-        thresholds = threshold_table(result.thresholds[: len(quantiles)], result.max_activation[:, 0], quantiles)
-        yield LayerResult(
-            info=layer,
-            thresholds=thresholds,
-            units=unit_table(data, totals, counts, thresholds),
-            lazy_scores=score_table(data, totals, counts, layer_counts.config.protocol),
-            top=top_table(result.image_index, result.max_activation, data),
-            top_maps=cast(Maps, result.maps),  # to be written, those of a sparse layer need not be an array
-            statistics=layer_statistics(layer_counts)
-            | activity_tables(counts)
-            | activation_tables(result, layer_counts.range_maps, data, layer_counts.config.protocol),
-        )
+    data, totals, counts = layer_counts.data, layer_counts.concept_totals, layer_counts.counts.first(len(quantiles))
+    result, of_concepts = layer_counts.threshold_result, IoUCounts(counts.intersection, counts.activation)
+    thresholds = threshold_table(result.thresholds[: len(quantiles)], result.max_activation[:, 0], quantiles)
+    return LayerResult(
+        info=layer,
+        thresholds=thresholds,
+        units=unit_table(data, totals, counts, thresholds),
+        lazy_scores=score_table(data, totals, of_concepts, layer_counts.config.protocol),
+        top=top_table(result.image_index, result.max_activation, data),
+        top_maps=cast(Maps, result.maps),  # to be written, those of a sparse layer need not be an array
+        statistics=layer_statistics(layer_counts)
+        | activity_tables(counts)
+        | activation_tables(result, layer_counts.range_maps, data, layer_counts.config.protocol),
+    )
 
 
 def _in_memory(layer: LayerResult) -> LayerResult:

@@ -23,7 +23,7 @@ from netdissect.dissect.layer_state import ThresholdResult, export_arrays, prefi
 from netdissect.dissect.reload import data_of
 from netdissect.dissect.run_dissection import fdr_limits, finished_run, result_tables
 from netdissect.dissect.statistics.layer_counts import LayerCounts
-from netdissect.dissect.statistics.permutation_pass import PermutationNull
+from netdissect.dissect.statistics.permutation_pass import NullTables
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint
 from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.dissect.work_dir.saved_config import save_config
@@ -189,16 +189,16 @@ def _merge_counts(
         )
     info, data = merged.info.run, data_of(merged.info.run, concepts)
     info = _with_seconds(info, thresholds.info.run.seconds)
-    nulls: dict[str, PermutationNull] = {}
+    null_tables: dict[str, NullTables] = {}
     if info.config.permutations:
-        info, nulls = _measured_nulls(info, PermutationParts.of(run, counts, data, execution, progress))
+        info, null_tables = _measured_nulls(info, PermutationParts.of(run, counts, data, execution, progress))
     threshold_results = read_thresholds(thresholds)
     layer_counts = [
         LayerCounts(
             info.config, data, counts.with_top_maps(name, threshold_results[name]), counts.counts[name],
             counts.concept_totals,
             counts.layer_images(name), counts.layer_masks(name), counts.range_maps(name), info.min_iou(name),
-            nulls.get(name), None, None, counts.layer_moments(name),
+            null_tables.get(name), None, None, counts.layer_moments(name),
             work.file(name, "tables"),
         )
         for name in threshold_results
@@ -212,11 +212,12 @@ def _merge_counts(
     return "finished"
 
 
-def _measured_nulls(info: RunInfo, parts: PermutationParts) -> tuple[RunInfo, dict[str, PermutationNull]]:
+def _measured_nulls(info: RunInfo, parts: PermutationParts) -> tuple[RunInfo, dict[str, NullTables]]:
     """Carry out what is left of the permutation test, and add its FDR limits and time to the description of the run."""
     parts.measure_missing()
     nulls, taken = parts.nulls()
-    return _with_seconds(info, {PERMUTATIONS: taken}).model_copy(update=fdr_limits(nulls)), nulls
+    info = _with_seconds(info, {PERMUTATIONS: taken}).model_copy(update=fdr_limits(nulls))
+    return info, {name: NullTables.of(null, info.min_iou(name)) for name, null in nulls.items()}
 
 
 def _with_seconds(info: RunInfo, more: Mapping[str, float]) -> RunInfo:

@@ -26,11 +26,8 @@ from netdissect.dissect.statistics.measurements import (
 )
 from netdissect.dissect.statistics.moment_tables import image_means_of, moments_of
 from netdissect.dissect.statistics.per_image_tables import images_of, masks_of
-from netdissect.dissect.statistics.permutation_pass import (
-    null_count_columns,
-    null_counts_frame,
-    null_unit_columns,
-)
+from netdissect.dissect.statistics.permutation_pass import null_count_columns
+from netdissect.process.freed_memory import return_freed_memory
 from netdissect.result import statistics_schema as tables
 from netdissect.scoring.statistics.bootstrap import (
     count_replicates,
@@ -50,7 +47,7 @@ def layer_statistics(layer_counts: LayerCounts) -> dict[str, pl.LazyFrame]:
     """Make the tables of statistics of one layer; only those that the configuration requests."""
     levels = [QuantileCounts(layer_counts, index) for index in range(len(layer_counts.quantiles))]
     parts: dict[str, list[pl.DataFrame]] = {name: [] for name in KEYS}
-    if layer_counts.statistics.needs_images or layer_counts.permutation_null is not None:
+    if layer_counts.statistics.needs_images or layer_counts.null_tables is not None:
         measured = [_measured(level) for level in levels]
         for name in measured[0]:
             parts[name].append(pl.concat([frames[name] for frames in measured]))
@@ -61,11 +58,10 @@ def layer_statistics(layer_counts: LayerCounts) -> dict[str, pl.LazyFrame]:
         frames["linear_explanations"] = explanations.lazy()
         frames["image_means"] = image_means_of(layer_counts.moments, layer_counts.scratch)
         frames["moments"] = moments_of(layer_counts.moments.cells, layer_counts.data, layer_counts.scratch)
-    if layer_counts.permutation_null is not None:
-        parts["units"].append(null_unit_columns(layer_counts.permutation_null))
-        null_counts = null_counts_frame(layer_counts.permutation_null, layer_counts.min_iou)
-        parts["counts"].append(null_count_columns(null_counts))
-        parts["null_counts"].append(null_counts)
+    if layer_counts.null_tables is not None:
+        parts["units"].append(layer_counts.null_tables.units)
+        parts["counts"].append(null_count_columns(layer_counts.null_tables.null_counts))
+        parts["null_counts"].append(layer_counts.null_tables.null_counts)
     if layer_counts.extra_metrics is not None:
         parts["scores"].append(_extra_metric_columns(layer_counts, layer_counts.extra_metrics))
     if layer_counts.between_levels is not None:
@@ -73,6 +69,7 @@ def layer_statistics(layer_counts: LayerCounts) -> dict[str, pl.LazyFrame]:
         frames["iqr"] = found.lazy()
     frames |= {name: _joined(name, parts_of_table).lazy() for name, parts_of_table in parts.items() if parts_of_table}
     if layer_counts.statistics.needs_images:
+        return_freed_memory()  # replicates took it: 0.6 GB of 65,536 units
         frames |= images_of(levels)
     if layer_counts.statistics.keep_masks:
         frames["masks"] = masks_of(layer_counts)

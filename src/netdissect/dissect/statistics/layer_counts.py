@@ -15,7 +15,7 @@ from netdissect.config import DissectConfig, StatisticsConfig, nearby_quantiles
 from netdissect.dissect.layer_state import ThresholdResult
 from netdissect.dissect.statistics.extra_metrics import ExtraMetrics
 from netdissect.dissect.statistics.layer_moments import LayerMoments
-from netdissect.dissect.statistics.permutation_pass import PermutationNull
+from netdissect.dissect.statistics.permutation_pass import NullTables
 from netdissect.dissect.work_dir.mask_files import LayerMasks
 from netdissect.dissect.work_dir.per_image_files import LayerImages
 from netdissect.result.tables import BLOCK_SCORES, best_of_categories
@@ -62,8 +62,8 @@ class LayerCounts:
         Maps of the images over the range of each unit, float32 (U, S, h, w).
     min_iou
         IoU from which on a unit is a detector.
-    permutation_null
-        Null distribution of the permutation test; None: not requested.
+    null_tables
+        Tables of the permutation test; None: not requested.
     extra_metrics
         Statistics of activations for the extra metrics; None: not requested.
     between_levels
@@ -83,7 +83,7 @@ class LayerCounts:
     masks: LayerMasks
     range_maps: npt.NDArray[np.float32] | UnitMaps
     min_iou: float
-    permutation_null: PermutationNull | None
+    null_tables: NullTables | None
     extra_metrics: ExtraMetrics | None
     between_levels: LevelHistograms | None
     moments: LayerMoments | None
