@@ -147,21 +147,27 @@ def test_counts_of_very_many_units_are_stated_and_refused_where_they_do_not_fit(
     def stated(units: int, active: int | None = None, **statistics: float) -> str:
         config = DissectConfig(layers=("conv",), statistics=StatisticsConfig(**statistics))
         layers = [Layer("conv", "Conv2d", units, Size(14, 14), None, sparse=active is not None, most_active=active)]
-        check_counts(layers, data, config)
-        return count_text(layers, data, config)
+        check_counts(layers, data, config, 512)
+        return count_text(layers, data, config, 512)
 
     monkeypatch.setattr("os.sysconf", lambda _: 55_000)  # 3 GB
     assert stated(512) == ""
-    assert stated(65_536, bootstrap=0) == "; counts of 65,536 units and 1,197 concepts take about 628 MB more"
-    assert stated(65_536) == "; counts of 65,536 units and 1,197 concepts take about 1.88 GB more"
-    # At most 45 / 0.0045 = 10,000 units have a threshold above 0, at each of two quantiles nearby: 192 MB.
-    assert stated(65_536, active=45) == "; counts of 65,536 units and 1,197 concepts take about 820 MB more"
-    # Five arrays of 2**23 counts or IoUs are 336 MB.
-    with_halves = stated(65_536, active=45, holdout=0.5)
-    assert with_halves == "; counts of 65,536 units and 1,197 concepts take about 1.16 GB more"
+    text = "; counts of 65,536 units and 1,197 concepts and their statistics take up to {} more"
+    # A number for each concept, bin of the histogram and cell of the firing map: 8 * 65,536 * (1,198 + 641 + 196);
+    # and 2**28 bytes of what is read and freed again and again.
+    plain = {"bootstrap": 0, "permutations": 0}
+    assert stated(65_536, **plain) == text.format("1.34 GB")
+    # Without bins of negative values; five arrays of 2**23 counts or IoUs are 336 MB.
+    assert stated(65_536, active=45, holdout=0.5, **plain) == text.format("1.5 GB")
+    # At most 45 / 0.0045 = 10,000 units have a threshold above 0, at each of two quantiles nearby: 192 MB. 2**25 sums
+    # of replicates and 1,000 labels of each unit: 400 MB.
+    assert stated(65_536, active=45, permutations=0, holdout=0.5) == text.format("1.76 GB")
+    # 512 MB of counts, and 28 bytes of each unit and permutation: 720 MB.
+    assert stated(65_536, active=45) == text.format("2.08 GB")
     with pytest.raises(
-        ConfigError, match=r"about 3\.21 GB of memory; this machine has 3\.02 GB\. Leave intervals out .*: 958 MB"
+        ConfigError,
+        match=r"up to 4\.63 GB of memory; this machine has 3\.02 GB\. Leave intervals and permutations out .*: 1\.9 GB",
     ):
         stated(100_000, holdout=0.5, bootstrap=2)
     with pytest.raises(ConfigError, match=r"Name fewer layers or bases in one run \(--layer, --basis\)"):
-        stated(600_000, bootstrap=0)
+        stated(600_000, **plain)

@@ -173,7 +173,7 @@ def open_inputs(
         source = source.with_config(batch_size=find_batch_size(source))
     check_samples(source)
     source = with_bases(source, run, progress)
-    check_counts(source.layers, source.data, source.config)
+    check_counts(source.layers, source.data, source.config, execution.memory_mb)
     return with_backend(source)
 
 
@@ -263,7 +263,7 @@ def make_run_plan(source: DissectionInputs, work: WorkDir, progress: Progress | 
     plan = make_plan(layers, network.preprocessing.size, len(data), config, execution, work.path)
     plan = work.resume_plan(plan)
     kept = f"{_masks_text(source, plan)}{_images_text(source)}"
-    counts = count_text(layers, data, config)
+    counts = count_text(layers, data, config, execution.memory_mb)
     text = f"{plan}{counts}{_backend_text(source)}{_permutations_text(source, plan)}{kept}"
     show_line(progress, text)
     work.log.event("planned", plan=text, network=network.name, concepts=str(data.root), threads=torch.get_num_threads())
