@@ -116,11 +116,12 @@ class StoredDictionary:
                 "have diverged."
             )
         threshold = self.weights.threshold
-        if (threshold is not None and len(threshold) not in (1, latents)) or not 1 <= (self.k or 1) <= latents:
+        if self.k is not None and not 1 <= self.k <= latents:
+            raise CheckpointError(f"{self.path} has {latents} latents and k = {self.k}. Expected k from 1 to {latents}.")
+        if threshold is not None and len(threshold) not in (1, latents):
             raise CheckpointError(
-                f"{self.path} has {latents} latents, k = {self.k} and a threshold of "
-                f"{0 if threshold is None else len(threshold)} numbers. Expected k from 1 to {latents}, or one "
-                "threshold, for all latents or for each."
+                f"{self.path} has {latents} latents and a threshold of {len(threshold)} numbers. Expected one number for "
+                "all latents, or one for each."
             )
         return self
 
