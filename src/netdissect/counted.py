@@ -1,4 +1,4 @@
-"""Numbers with their nouns, in the singular or plural."""
+"""Numbers with their nouns, in the singular or plural, and sizes in bytes."""
 
 ENDINGS = (("ies", "y"), ("sses", "ss"), ("ches", "ch"), ("xes", "x"), ("s", ""))
 
@@ -31,3 +31,16 @@ def noun(number: float, nouns: str) -> str:
         return nouns
     plural, singular = next(pair for pair in ENDINGS if nouns.endswith(pair[0]) or not pair[1])
     return nouns.removesuffix(plural) + singular
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> size_text(700), size_text(48_375_000_000)
+    ('700 B', '48.4 GB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -191,6 +191,6 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
-    with pytest.raises(ConceptsError, match="has 0 MB free, but 1 image take about"):
+    with pytest.raises(ConceptsError, match="has 100 B free, but 1 image take about"):
         write_dataset(tmp_path / "set", [one_sample()], WriteOptions(size=8))
     assert not list(tmp_path.iterdir())

@@ -102,7 +102,7 @@ def test_time_and_disk_are_stated_after_the_first_batch(
     caplog.set_level(logging.INFO, "netdissect")
     segment_dataset(tmp_path / "data", photos, trained, PLAIN.model_copy(update={"batch_size": 3}))
     (line,) = (record.getMessage() for record in caplog.records if "segmenting 7 images" in record.getMessage())
-    assert "about 0 min; label maps take about" in line
+    assert "about 1 min; label maps take about" in line
 
 
 @pytest.mark.parametrize("resize", ["crop", "pad"])

@@ -10,7 +10,7 @@ from netdissect.activations import ranks
 from netdissect.activations.activation_range import RANGE_IMAGES
 from netdissect.activations.topk import BLOCK_SIZE, buffer_capacity
 from netdissect.concepts import Size
-from netdissect.counted import counted
+from netdissect.counted import counted, size_text
 from netdissect.dissect.devices import counts_on_device
 from netdissect.models import Layer
 from netdissect.scoring import FieldSpan, FieldSpans, Upsampler, make_upsampler
@@ -239,15 +239,6 @@ class CostPlan:
         """Bytes of largest values and of the maps of images that are shown, in memory."""
         top = sum(layer.top_bytes for layer in self.layers if layer.layer.name not in self.spilled)
         return top + sum(layer.top_image_bytes + layer.range_bytes for layer in self.layers)
-
-
-def size_text(count: float) -> str:
-    """Return a number of bytes in words."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def make_plan(

@@ -19,11 +19,12 @@ import torch
 from netdissect.activations import batch_starts
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig, Execution, Progress
+from netdissect.counted import size_text
 from netdissect.dissect.bases.layer_bases import with_bases
 from netdissect.dissect.choices.backend_choice import backend_text, with_backend
 from netdissect.dissect.choices.batch_size import explained_out_of_memory, find_batch_size
 from netdissect.dissect.choices.count_memory import check_counts, count_text
-from netdissect.dissect.cost_plan import CostPlan, make_plan, size_text
+from netdissect.dissect.cost_plan import CostPlan, make_plan
 from netdissect.dissect.determinism_check import with_determinism_check
 from netdissect.dissect.devices import choose_device, counts_on_device, torch_device
 from netdissect.dissect.forward import DissectionInputs

@@ -259,7 +259,7 @@ def _layer_cells(frame: pl.DataFrame, row: dict[str, Any]) -> list[str]:
 
 
 def _number(value: float, *, signed: bool = False) -> str:
-    return f"{value:+.3f}" if signed else f"{value:.3f}"
+    return f"{value:+.3f}" if signed else f"{value:z.3f}"
 
 
 def _interval(row: dict[str, Any], *, signed: bool) -> str:

@@ -24,6 +24,7 @@ from netdissect.concepts.broden_files import LARGEST_LABEL, read_label_map
 from netdissect.concepts.build.render import encode_label_map
 from netdissect.concepts.image_io import open_image
 from netdissect.config import Progress
+from netdissect.counted import size_text
 from netdissect.errors import SegmenterError, SourceError
 from netdissect.process.cores import available_cores
 from netdissect.segmenters.segmenter import Images, LabelMaps, Segmenter
@@ -157,14 +158,14 @@ class _Estimate:
     def _state(self, seconds: float, bytes_an_image: int) -> None:
         needed, free = bytes_an_image * self.left, shutil.disk_usage(self.job.folder).free
         logger.info(
-            "segmenting %d images with %s, %.2f s each: about %.0f min; label maps take about %.1f MB (%.0f MB are "
-            "free)",
-            self.images, self.job.segmenter.spec, seconds, seconds * self.left / 60, needed / 1e6, free / 1e6,
+            "segmenting %d images with %s, %.2g s each: about %d min; label maps take about %s (%s are free)",
+            self.images, self.job.segmenter.spec, seconds, max(1, round(seconds * self.left / 60)), size_text(needed),
+            size_text(free),
         )  # fmt: skip
         if needed > free:
             raise SegmenterError(
-                f"{self.job.folder.parent} has {free / 1e6:.0f} MB free, but the label maps of {self.left} images take "
-                f"about {needed / 1e6:.0f} MB. Make room or choose another disk."
+                f"{self.job.folder.parent} has {size_text(free)} free, but the label maps of {self.left} images take "
+                f"about {size_text(needed)}. Make room or choose another disk."
             )
 
 

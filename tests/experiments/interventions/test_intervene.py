@@ -152,7 +152,10 @@ def test_random_and_matched_sets_are_other_units_of_equal_size() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"concept": "vegetatoin"}, r"has no label 'vegetatoin'. Did you mean vegetation"),
+        (
+            {"concept": "vegetatoin"},
+            r"has no label 'vegetatoin'. Did you mean vegetation.* its 14 labels: [a-z, -]*vegetation",
+        ),
         ({"concept": "vehicle", "units": "top"}, r"the units of an intervention are 'top'. Expected top:N"),
         ({"concept": "vehicle", "units": "3,99"}, r"name unit 99, but layer 'layer1' has the units 0 to 9"),
         ({"concept": "vehicle", "units": "top:11"}, r"overlap with 'vehicle', but the best 11 are asked for"),

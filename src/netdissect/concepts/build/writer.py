@@ -30,7 +30,7 @@ from netdissect.concepts.build.vocabulary import Vocabulary, VocabularyEntry
 from netdissect.concepts.build.write_options import WriteOptions
 from netdissect.concepts.colors import read_color_table
 from netdissect.config import Progress
-from netdissect.counted import counted
+from netdissect.counted import counted, size_text
 from netdissect.errors import ConceptsError, SourceError
 from netdissect.progress import ShowProgress, shown
 
@@ -190,14 +190,14 @@ def _announce(samples: Sequence[Sample], folder: Path, options: WriteOptions, do
     final = (images + maps) * len(samples) // written
     free = shutil.disk_usage(folder).free
     logger.info(
-        "writing %d images of %d x %d pixels with their label maps, about %.1f MB (%.1f MB are free)",
-        len(samples), options.size, options.size, final / 1e6, free / 1e6,
+        "writing %d images of %d x %d pixels with their label maps, about %s (%s are free)",
+        len(samples), options.size, options.size, size_text(final), size_text(free),
     )  # fmt: skip
     needed = (images + 2 * maps) * (len(samples) - done) // written
     if needed > free:
         raise ConceptsError(
-            f"{folder.parent} has {free / 1e6:.0f} MB free, but {counted(len(samples), 'images')} take about "
-            f"{needed / 1e6:.0f} MB while they are written. Make room or choose another disk."
+            f"{folder.parent} has {size_text(free)} free, but {counted(len(samples), 'images')} take about "
+            f"{size_text(needed)} while they are written. Make room or choose another disk."
         )
 
 

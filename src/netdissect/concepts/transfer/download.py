@@ -25,6 +25,7 @@ from netdissect.concepts.csv_numbers import whole_number
 from netdissect.concepts.inspect.validate import DatasetTables, TableRow, check_row, check_tables
 from netdissect.concepts.transfer.unzip import Archive
 from netdissect.config import Progress
+from netdissect.counted import size_text
 from netdissect.errors import ConceptsError, ConfigError
 from netdissect.extras import need
 from netdissect.paths import check_name
@@ -236,11 +237,9 @@ class _DownloadedPart:
 
     def _check_free_space(self, missing: int) -> None:
         free = shutil.disk_usage(self.path.parent).free
-        logger.info("downloading %.1f MB (%.1f MB are free)", missing / 1e6, free / 1e6)
+        logger.info("downloading %s (%s are free)", size_text(missing), size_text(free))
         if missing > free:
-            raise OSError(
-                errno.ENOSPC, f"{missing / 1e6:.0f} MB are to be downloaded, but {free / 1e6:.0f} MB are free"
-            )
+            raise OSError(errno.ENOSPC, f"{size_text(missing)} are to be downloaded, but {size_text(free)} are free")
 
 
 def _unreachable(url: str, placed: Path, part: _DownloadedPart, error: Exception) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from netdissect.config import Progress
+from netdissect.counted import size_text
 from netdissect.errors import ConceptsError
 from netdissect.paths import LEADS_OUT
 
@@ -108,9 +109,9 @@ class Archive:
 
     def _check_free_space(self, disk: Path, total: int, files: int) -> None:
         free = shutil.disk_usage(disk).free
-        logger.info("unpacking %d files, %.1f MB (%.1f MB are free)", files, total / 1e6, free / 1e6)
+        logger.info("unpacking %d files, %s (%s are free)", files, size_text(total), size_text(free))
         if total > free:
-            raise OSError(errno.ENOSPC, f"unpacking takes {total / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free")
+            raise OSError(errno.ENOSPC, f"unpacking takes {size_text(total)}, but {size_text(free)} are free")
 
     def _write(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

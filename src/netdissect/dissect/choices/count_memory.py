@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from netdissect.activations.histogram import BINS, BINS_PER_SIGN
 from netdissect.concepts import ConceptData
 from netdissect.config import DissectConfig
-from netdissect.counted import counted
-from netdissect.dissect.cost_plan import ACTIVE_UNITS, cells_of, size_text
+from netdissect.counted import counted, size_text
+from netdissect.dissect.cost_plan import ACTIVE_UNITS, cells_of
 from netdissect.dissect.statistics.layer_counts import HALF_COUNTS
 from netdissect.dissect.statistics.measurements import REPLICATED_PIXELS
 from netdissect.dissect.statistics.permutation_cost import COUNT_BYTES, MEGABYTE, MIN_PERMUTATIONS

@@ -22,6 +22,7 @@ import torch
 from netdissect.compose_config import ComposeConfig
 from netdissect.concepts import ConceptData
 from netdissect.config import Execution
+from netdissect.counted import size_text
 from netdissect.dissect.compose.compose_options import ComposeOptions
 from netdissect.dissect.compose.label_set_pass import (
     RESUMES,
@@ -35,7 +36,6 @@ from netdissect.dissect.compose.mask_sources import RangePass
 from netdissect.dissect.compose.permuted_rows import PermutedRows
 from netdissect.dissect.compose.unit_log import UnitLog
 from netdissect.dissect.compose.unit_search import UnitSearches
-from netdissect.dissect.cost_plan import size_text
 from netdissect.dissect.reload import data_of
 from netdissect.errors import ConfigError, ResultError
 from netdissect.keywords import read_fields, takes_fields

@@ -20,9 +20,9 @@ import polars as pl
 from netdissect.checksums import json_digest, strip_checksum
 from netdissect.concepts import ConceptData
 from netdissect.config import Execution, Progress
+from netdissect.counted import size_text
 from netdissect.dissect.choices.count_memory import present_memory
 from netdissect.dissect.compose.mask_sources import CountedMasks, KeptMasks, RangePass
-from netdissect.dissect.cost_plan import size_text
 from netdissect.dissect.label_reader import LabelReader
 from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.errors import ConfigError, ResultError

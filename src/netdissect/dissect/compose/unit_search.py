@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from netdissect.compose_config import ComposeConfig
 from netdissect.concepts import ConceptData
-from netdissect.dissect.cost_plan import size_text
+from netdissect.counted import size_text
 from netdissect.errors import ConfigError
 from netdissect.scoring.formulas import ActiveRows, Formula, FormulaResult, FormulaSearch, ScoredFormula, SearchOptions
 from netdissect.scoring.formulas.image_rows import ImageRows, MaskRows

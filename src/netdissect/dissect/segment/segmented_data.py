@@ -22,7 +22,7 @@ from netdissect.concepts import ConceptData, Size
 from netdissect.concepts.build.render import encode_label_map
 from netdissect.concepts.image_io import read_as_stored
 from netdissect.config import Execution
-from netdissect.dissect.cost_plan import size_text
+from netdissect.counted import size_text
 from netdissect.dissect.forward import Activations, DissectionInputs, forward
 from netdissect.dissect.image_maps import run_layers
 from netdissect.dissect.label_reader import LabelReader

@@ -16,8 +16,8 @@ import torch
 
 from netdissect.concepts import ConceptData
 from netdissect.config import Execution
-from netdissect.counted import counted
-from netdissect.dissect.cost_plan import cells_of, size_text
+from netdissect.counted import counted, size_text
+from netdissect.dissect.cost_plan import cells_of
 from netdissect.dissect.devices import choose_device
 from netdissect.dissect.forward import DissectionInputs
 from netdissect.dissect.image_maps import run_layers

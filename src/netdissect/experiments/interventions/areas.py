@@ -13,8 +13,8 @@ from torch import Tensor
 
 from netdissect.activations.topk import StreamingTopK, ranks
 from netdissect.config import Progress
-from netdissect.counted import counted
-from netdissect.dissect.cost_plan import cells_of, size_text
+from netdissect.counted import counted, size_text
+from netdissect.dissect.cost_plan import cells_of
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.models import ActivationRecorder, Generator, Layer
 from netdissect.models.surgery.layer_edits import Edit, LayerEditor, layer_editor, mixed, with_units

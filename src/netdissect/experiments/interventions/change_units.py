@@ -17,6 +17,7 @@ import torch
 from netdissect.close_matches import did_you_mean
 from netdissect.concepts import Size
 from netdissect.config import Progress
+from netdissect.counted import counted
 from netdissect.dissect.cost_plan import cells_of
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConfigError
@@ -40,6 +41,8 @@ from netdissect.segmenters import Segmenter
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 MAP_SIDE = 8
+NAMED_LABELS = 20
+"""Labels of a segmenter that an error lists."""
 
 
 @dataclass(frozen=True)
@@ -254,9 +257,10 @@ def _values(result: Result, layer: str, meter: AreaMeter, config: InterveneConfi
 def _concept_index(segmenter: Segmenter, concept: str) -> int:
     names = [label.concept for label in segmenter.labels]
     if concept not in names:
+        more = f" and {len(names) - NAMED_LABELS} more" if len(names) > NAMED_LABELS else ""
         raise ConfigError(
             f"the segmenter {segmenter.spec!r} has no label {concept!r}.{did_you_mean(concept, names)} Expected one of "
-            f"its {len(names)} labels."
+            f"its {counted(len(names), 'labels')}: {', '.join(names[:NAMED_LABELS])}{more}."
         )
     return names.index(concept)
 

@@ -117,10 +117,12 @@ class StoredDictionary:
             )
         threshold = self.weights.threshold
         if self.k is not None and not 1 <= self.k <= latents:
-            raise CheckpointError(f"{self.path} has {latents} latents and k = {self.k}. Expected k from 1 to {latents}.")
+            raise CheckpointError(
+                f"{self.path} has {latents} latents and k = {self.k}. Expected k from 1 to {latents}."
+            )
         if threshold is not None and len(threshold) not in (1, latents):
             raise CheckpointError(
-                f"{self.path} has {latents} latents and a threshold of {len(threshold)} numbers. Expected one number for "
+                f"{self.path} has {latents} latents and a threshold of {len(threshold)} numbers. Expected one for "
                 "all latents, or one for each."
             )
         return self

@@ -63,9 +63,11 @@ def score_parts(scores: Mapping[str, Any]) -> tuple[ScorePart, ...]:
 
     >>> score_parts({"concept": "sky", "average_precision": 0.514, "clarity": 0.25})[0].text
     '0.51'
+    >>> score_parts({"clarity": -0.001})[0].text  # no "-0.00"
+    '0.00'
     """
     return tuple(
-        ScorePart(score.name, f"{scores[key]:.2f}", score.meaning.format_map(scores))
+        ScorePart(score.name, f"{scores[key]:z.2f}", score.meaning.format_map(scores))
         for key, score in SCORES.items()
         if key in scores
     )

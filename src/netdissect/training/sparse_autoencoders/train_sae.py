@@ -17,8 +17,7 @@ from pydantic import ValidationError
 from netdissect.concepts import ConceptData
 from netdissect.concepts.dataset_folder import INDEX_FILE
 from netdissect.config import Progress
-from netdissect.counted import counted
-from netdissect.dissect.cost_plan import size_text
+from netdissect.counted import counted, size_text
 from netdissect.dissect.devices import choose_device, torch_device
 from netdissect.dissect.work_dir.work_dir import WorkDir
 from netdissect.errors import ConfigError, LayerError, ResultError
