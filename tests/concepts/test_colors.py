@@ -100,5 +100,5 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConceptsError, match="cannot be read as a color table"):
         read_color_table(tmp_path / "missing.npy")
     np.savez(tmp_path / "table.npz", a=np.zeros(3))
-    with pytest.raises(ConceptsError, match="holds an archive"):
+    with pytest.raises(ConceptsError, match="is an archive of several arrays"):
         read_color_table(tmp_path / "table.npz")

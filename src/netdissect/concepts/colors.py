@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netdissect.errors import ConceptsError
+from netdissect.paths import read_array
 
 COLOR_NAMES = ("black", "blue", "brown", "grey", "green", "orange", "pink", "purple", "red", "white", "yellow")
 
@@ -96,17 +97,16 @@ def read_color_table(path: str | Path) -> ColorTable:
         If the file is missing, is not a NumPy array, or has another shape or other values.
     """
     try:
-        table = np.load(path, allow_pickle=False)
+        table = read_array(Path(path))
     except (OSError, ValueError, EOFError) as error:
         raise ConceptsError(
             f"{path} cannot be read as a color table ({error}). Expected a NumPy file (.npy) of whole numbers 0 to 10 "
             "in the shape (32, 32, 32)."
         ) from error
-    if not isinstance(table, np.ndarray) or table.shape != TABLE_SHAPE or table.dtype.kind not in "iu":
-        seen = f"{table.dtype} {table.shape}" if isinstance(table, np.ndarray) else "an archive of arrays"
+    if table.shape != TABLE_SHAPE or table.dtype.kind not in "iu":
         raise ConceptsError(
-            f"{path} holds {seen}. Expected whole numbers in the shape (32, 32, 32): the color name, "
-            "0 to 10, of an RGB value at [r // 8, g // 8, b // 8]."
+            f"{path} holds {table.dtype} {table.shape}. Expected whole numbers in the shape (32, 32, 32): the color "
+            "name, 0 to 10, of an RGB value at [r // 8, g // 8, b // 8]."
         )
     if table.min() < 0 or table.max() >= len(COLOR_NAMES):
         raise ConceptsError(

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from tokenize import TokenError
 from typing import IO, Self
 from urllib.parse import quote
 from uuid import uuid4
@@ -29,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netdissect.checksums import append_checksum, json_digest
 from netdissect.errors import ResultError
-from netdissect.paths import OTHER_FOLDER, check_regular, contained, writing
+from netdissect.paths import OTHER_FOLDER, check_regular, contained, read_array, writing
 from netdissect.result.csv_frames import escaped_frame
 from netdissect.result.result import SCHEMA_VERSIONS, LayerInfo, LayerResult, Result, RunInfo, RunOrigin
 from netdissect.result.run_config import CONFIG_FILE, config_damage, config_of
@@ -40,8 +39,6 @@ RUN_FILE = "run.json"
 BASES = "bases"
 BLOCK_VALUES = 2**22  # of the maps of a layer, written at a time
 FRAMES = ("thresholds", "units", "top")
-# NumPy evaluates the header of an array as Python text.
-NO_ARRAY = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, TokenError)
 CHANGED = "it is not what was written"
 SYNCED_AT_ONCE = 4
 """Files that are synced, or read for their digests, at the same time."""
@@ -367,8 +364,8 @@ def _load_layer(layer: LayerInfo, run: Path, run_file: _RunFile) -> LayerResult:
     frames = {name: _read(folder / f"{name}.parquet") for name in FRAMES}
     path = folder / "top_maps.npy"
     try:
-        maps = np.load(path, mmap_mode="r", allow_pickle=False)
-    except NO_ARRAY as error:
+        maps = read_array(path)
+    except (OSError, ValueError, EOFError) as error:
         raise _damage_error(path, str(error)) from error
     scores = folder / "scores.parquet"
     _read(scores, rows=0)

@@ -93,7 +93,9 @@ def test_embeddings_are_read_from_two_files_or_one(tmp_path):
     [
         ("gone.npy", str, "cannot be read .No such file"),
         ("short.npy", lambda path: path.write_bytes(b"\x93NUMPY"), "short.npy cannot be read"),
-        ("pickled.npy", lambda path: np.save(path, np.array([{}]), allow_pickle=True), "pickled.npy cannot be read"),
+        ("pickled.npy", lambda path: np.save(path, np.array([{}]), allow_pickle=True), "are not unpickled"),
+        ("text.npy", lambda path: path.write_text("1 2 3"), "text.npy cannot be read .it is no file of numpy.save"),
+        ("header.npy", lambda path: path.write_bytes(b"\x93NUMPY\1\0\4\0{(.\n"), "header.npy cannot be read"),
         ("many.npy", lambda path: path.write_bytes(archive(path)), "archive of several arrays"),
         ("bad.safetensors", lambda path: path.write_bytes(b"12345678"), "bad.safetensors cannot be read"),
         ("two.safetensors", lambda path: safetensors.numpy.save_file({"a": GOOD, "b": GOOD}, path), "the tensors a, b"),

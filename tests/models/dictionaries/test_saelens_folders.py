@@ -139,7 +139,7 @@ def extra(path: Path, name: str, value: torch.Tensor) -> None:
         ("topk", {}, r"k = None. Expected the whole number"),
         ("topk", {"k": float("inf")}, r"k = inf. Expected the whole number"),
         ("topk", {"k": float("nan")}, r"k = nan. Expected the whole number"),
-        ("topk", {"k": 13}, r"has 12 latents, k = 13"),
+        ("topk", {"k": 13}, r"has 12 latents and k = 13"),
         ("standard", {"apply_b_dec_to_input": "perhaps"}, r"cfg.json cannot be used .apply_b_dec_to_input"),
     ],
 )

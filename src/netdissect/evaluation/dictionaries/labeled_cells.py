@@ -28,8 +28,8 @@ from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.errors import ResultError
 from netdissect.evaluation.dictionaries.code_matrix import CellConcepts
 from netdissect.models import Layer
-from netdissect.paths import writing
-from netdissect.result.files import NO_ARRAY, write_whole
+from netdissect.paths import NO_ARRAY, writing
+from netdissect.result.files import write_whole
 from netdissect.scoring import ImageLabels
 from netdissect.scoring.cell_moments import LabeledCells
 from netdissect.scoring.statistics.holdout import is_held_out

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import safetensors
 
 from netdissect.errors import ConfigError, ShapeError
-from netdissect.paths import check_regular
+from netdissect.paths import check_regular, read_array
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -104,14 +104,9 @@ def _array(path: Path, name: str) -> Floats:
     if path.suffix == ".safetensors":
         return _tensor(path, name)
     try:
-        check_regular(path)
-        # Mapped: a header that promises more than the file holds is refused before memory is taken.
-        loaded: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+        return read_array(path)
     except (OSError, ValueError, EOFError) as error:
         raise ConfigError(_unreadable(path, "NumPy's .npy file of one array", error)) from error
-    if not isinstance(loaded, np.ndarray):
-        raise ConfigError(_unreadable(path, "NumPy's .npy file of one array", "an archive of several arrays"))
-    return loaded
 
 
 def _tensor(path: Path, name: str) -> Floats:

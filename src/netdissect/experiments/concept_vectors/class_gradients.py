@@ -29,8 +29,8 @@ from netdissect.models import Layer, Network
 from netdissect.models.checkpoints import refuse_missing_weights
 from netdissect.models.outputs import first_tensor
 from netdissect.models.surgery.linear_head import dummy_input
-from netdissect.paths import writing
-from netdissect.result.files import NO_ARRAY, write_whole
+from netdissect.paths import NO_ARRAY, writing
+from netdissect.result.files import write_whole
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

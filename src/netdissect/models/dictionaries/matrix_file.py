@@ -10,7 +10,7 @@ from torch import Tensor
 
 from netdissect.errors import ShapeError
 from netdissect.models.dictionaries.basis import LinearBasis
-from netdissect.paths import check_regular
+from netdissect.paths import check_regular, read_array
 
 
 def read_matrix(path: str | Path, source: str, units: int) -> LinearBasis:
@@ -32,7 +32,6 @@ def read_matrix(path: str | Path, source: str, units: int) -> LinearBasis:
     """
     path = Path(path)
     try:
-        check_regular(path)
         matrix = _only_tensor(path) if path.suffix == ".safetensors" else _array(path)
     except (OSError, ValueError, TypeError, EOFError, safetensors.SafetensorError) as error:
         raise ShapeError(
@@ -51,6 +50,7 @@ def read_matrix(path: str | Path, source: str, units: int) -> LinearBasis:
 
 
 def _only_tensor(path: Path) -> Tensor:
+    check_regular(path)
     tensors = load_file(path)
     if len(tensors) != 1:
         raise ValueError(f"it holds {len(tensors)} tensors")
@@ -58,7 +58,5 @@ def _only_tensor(path: Path) -> Tensor:
 
 
 def _array(path: Path) -> Tensor:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)  # of the size of the file, or refused
-    if not isinstance(array, np.ndarray):
-        raise ValueError("it is an archive of several arrays")  # noqa: TRY004 - as for other content
+    array = read_array(path)
     return torch.from_numpy(np.array(array, array.dtype.newbyteorder("=")))

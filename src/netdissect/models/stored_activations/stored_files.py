@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from netdissect.errors import NetworkError
-from netdissect.paths import check_regular, contained
+from netdissect.paths import check_regular, contained, read_array
 
 LIST_FILE = "images.txt"
 METADATA, SHARDS = "metadata.json", "shards.json"
@@ -168,15 +168,11 @@ def _arrays(folder: Path) -> list[StoredLayer]:
 
 def _mapped(path: Path) -> npt.NDArray[Any]:
     try:
-        check_regular(path)
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = read_array(path)
     except (OSError, ValueError, EOFError) as error:
         raise NetworkError(
-            f"{path} cannot be used ({error}). Expected a whole array of numbers, as numpy.save writes it; objects are "
-            "not unpickled."
+            f"{path} cannot be used ({error}). Expected a whole array of numbers, as numpy.save writes it."
         ) from error
-    if not isinstance(array, np.ndarray):
-        raise NetworkError(f"{path} is an archive of several arrays. Expected one array, as numpy.save writes it.")
     if array.dtype not in FLOATS or array.ndim not in (2, 3, 4) or 0 in array.shape:
         raise NetworkError(
             f"{path} is {array.dtype} {array.shape}. Expected floating-point activations (images, channels, height, "
