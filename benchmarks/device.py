@@ -136,10 +136,10 @@ def inputs_of(module: nn.Module, units: int, device: torch.device, precision: st
     )
     config = SimpleNamespace(
         device=str(device), precision=precision, backend="eager", images_per_batch=batch_size, protocol=protocol,
-        quantiles=(QUANTILE,), top_images=10, listed=0, mask_quantiles=0,
+        quantiles=(QUANTILE,), reported_quantiles=(QUANTILE,), top_images=10, listed=0, mask_quantiles=0,
         statistics=SimpleNamespace(stats_seed=0, iqr=False),
     )  # fmt: skip
-    execution: Any = SimpleNamespace(cache_folder=None, workers=2)
+    execution: Any = SimpleNamespace(cache_folder=None, threads=2)
     chosen: Any = config
     return DissectionInputs(Network("random", module, preprocessing), None, [layer], chosen, execution, None)  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ import strategies
 from netdissect import dissect, label, load_result
 from netdissect.config import DissectConfig, Protocol, StatisticsConfig
 from netdissect.errors import ConfigError, ResultError, ShapeError
-from netdissect.evaluation.label_files import check_units, read_label_file
+from netdissect.evaluation.label_files import check_units, layer_sizes, read_label_file
 from netdissect.evaluation.open_vocabulary.embedding_source import word_space
 from netdissect.evaluation.open_vocabulary.similarity import FUNCTIONS
 from netdissect.evaluation.open_vocabulary.word_statistics import WORD_LABELS, WordTest, word_labels
@@ -59,7 +59,7 @@ def test_the_command_writes_a_label_file_with_the_words_that_the_function_gives(
         function="cos-cubed", bootstrap=20, permutations=30,
     )  # fmt: skip
     assert found.columns == list(WORD_LABELS)
-    read = check_units(result, "words", read_label_file(out), list(result.layers))
+    read = check_units(layer_sizes(result), "words", read_label_file(out), list(result.layers))
     assert read.select("layer", "unit", "label").equals(found.select("layer", "unit", "label"))
     assert "=car" in set(found["label"])
     as_json = netdissect(

@@ -33,7 +33,9 @@ from netdissect.explorer import server as server_module
 from netdissect.explorer.server import address_of, serve
 
 EXAMPLES = int(os.environ.get("NETDISSECT_API_EXAMPLES", "6"))  # 200 in the long form
-NO_INVALID_INPUT = {"/api/runs", "/api/trainings", "/api/rating/summary", "/api/matches/{match}"}
+NO_INVALID_INPUT = {
+    "/api/runs", "/api/trainings", "/api/interventions", "/api/rating/summary", "/api/matches/{match}"
+}  # fmt: skip
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
