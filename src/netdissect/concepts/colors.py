@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from netdissect.concepts.array_file import read_array
 from netdissect.errors import ConceptsError
-from netdissect.paths import read_array
 
 COLOR_NAMES = ("black", "blue", "brown", "grey", "green", "orange", "pink", "purple", "red", "white", "yellow")
 

@@ -27,8 +27,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from netdissect.checksums import append_checksum, json_digest
+from netdissect.concepts.array_file import read_array
 from netdissect.errors import ResultError
-from netdissect.paths import OTHER_FOLDER, check_regular, contained, read_array, writing
+from netdissect.paths import OTHER_FOLDER, check_regular, contained, writing
 from netdissect.result.csv_frames import escaped_frame
 from netdissect.result.result import SCHEMA_VERSIONS, LayerInfo, LayerResult, Result, RunInfo, RunOrigin
 from netdissect.result.run_config import CONFIG_FILE, config_damage, config_of

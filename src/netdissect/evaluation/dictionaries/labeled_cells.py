@@ -20,6 +20,7 @@ from torch import Tensor
 from netdissect.activations import batch_starts
 from netdissect.checksums import json_digest
 from netdissect.concepts import ConceptData, Size
+from netdissect.concepts.array_file import NO_ARRAY
 from netdissect.config import Progress
 from netdissect.dissect.cost_plan import LayerPlan
 from netdissect.dissect.forward import DissectionInputs, forward
@@ -28,7 +29,7 @@ from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.errors import ResultError
 from netdissect.evaluation.dictionaries.code_matrix import CellConcepts
 from netdissect.models import Layer
-from netdissect.paths import NO_ARRAY, writing
+from netdissect.paths import writing
 from netdissect.result.files import write_whole
 from netdissect.scoring import ImageLabels
 from netdissect.scoring.cell_moments import LabeledCells

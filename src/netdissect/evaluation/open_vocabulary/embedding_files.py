@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 
+from netdissect.concepts.array_file import read_array
 from netdissect.errors import ConfigError, ShapeError
-from netdissect.paths import check_regular, read_array
+from netdissect.paths import check_regular
 
 Floats = npt.NDArray[np.floating[Any]]
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from netdissect.concepts.array_file import NO_ARRAY
 from netdissect.config import Progress
 from netdissect.dissect.devices import number_format, torch_device
 from netdissect.dissect.forward import DissectionInputs
@@ -29,7 +30,7 @@ from netdissect.models import Layer, Network
 from netdissect.models.checkpoints import refuse_missing_weights
 from netdissect.models.outputs import first_tensor
 from netdissect.models.surgery.linear_head import dummy_input
-from netdissect.paths import NO_ARRAY, writing
+from netdissect.paths import writing
 from netdissect.result.files import write_whole
 
 Floats = npt.NDArray[np.float64]

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from netdissect.concepts.array_file import read_array
 from netdissect.errors import ShapeError
 from netdissect.models.dictionaries.basis import LinearBasis
-from netdissect.paths import check_regular, read_array
+from netdissect.paths import check_regular
 
 
 def read_matrix(path: str | Path, source: str, units: int) -> LinearBasis:

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from netdissect.concepts.array_file import read_array
 from netdissect.errors import NetworkError
-from netdissect.paths import check_regular, contained, read_array
+from netdissect.paths import check_regular, contained
 
 LIST_FILE = "images.txt"
 METADATA, SHARDS = "metadata.json", "shards.json"
