@@ -192,16 +192,16 @@ class TwoPass:
         labels = self.label_reader.read(self.rows[done * self.starts.step :])
         with self._threads() as threads:
             replayed = self._replay(collectors, done, check, self._batches_at_once())
+            following = None
             for batch in self._with_progress("counting", replayed):
-                of_batch = [next(labels) for _ in batch.rows]
-                for image in of_batch:
-                    concept_totals.update(image)
-                by_size = groupby(of_batch, key=lambda image: image.size)
-                parts = [(size, BatchLabels.of(list(images))) for size, images in by_size]
+                of_batch, parts = following or _take(labels, len(batch.rows))
                 counts = {
                     name: threads.submit(self._count, batch, parts, name, counters[name], range_maps[name])
                     for name in counters
                 }
+                following = _take(labels, len(batch.rows))  # while the layers are counted
+                for image in of_batch:
+                    concept_totals.update(image)
                 counted = {name: count.result() for name, count in counts.items()}
                 per_image.append(batch.start, of_batch, {name: parts for name, (parts, _) in counted.items()})
                 masks.append(
@@ -379,3 +379,10 @@ class TwoPass:
             yield batch
             if self.progress:
                 self.progress(stage, batch.start + len(batch.rows) - rows.start, len(rows))
+
+
+def _take(labels: Iterator[ImageLabels], images: int) -> tuple[list[ImageLabels], list[tuple[Size, BatchLabels]]]:
+    """Read the labels of the next images, and join those of consecutive ones whose label maps have one size."""
+    taken = list(islice(labels, images))
+    by_size = groupby(taken, key=lambda image: image.size)
+    return taken, [(size, BatchLabels.of(list(part))) for size, part in by_size]
