@@ -142,9 +142,10 @@ def test_counts_of_very_many_units_are_stated_and_refused_where_they_do_not_fit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     concepts = tuple(Concept(number, f"{number}", "object", 1, 1.0, ()) for number in range(1, 1198))
-    data = ConceptData(Path("nowhere"), ("object",), concepts, ())
 
-    def stated(units: int, active: int | None = None, **statistics: float) -> str:
+    def stated(units: int, active: int | None = None, images: int = 0, **statistics: Any) -> str:
+        rows = (IndexRow("0.jpg", "train", Size(100, 200), (), ()),) * images
+        data = ConceptData(Path("nowhere"), ("object",), concepts, rows)
         config = DissectConfig(layers=("conv",), statistics=StatisticsConfig(**statistics))
         layers = [Layer("conv", "Conv2d", units, Size(14, 14), None, sparse=active is not None, most_active=active)]
         check_counts(layers, data, config, 512)
@@ -164,6 +165,8 @@ def test_counts_of_very_many_units_are_stated_and_refused_where_they_do_not_fit(
     assert stated(65_536, active=45, permutations=0, holdout=0.5) == text.format("1.76 GB")
     # 512 MB of counts, and 28 bytes of each unit and permutation: 720 MB.
     assert stated(65_536, active=45) == text.format("2.08 GB")
+    # At most 4e6 * 63,305 / (5 * 65,536 * 1,198 + 1,000 * 63,305) = 555 permutations in place of 100: 835 MB more.
+    assert stated(65_536, active=45, images=63_305, permutations="auto") == text.format("2.91 GB")
     with pytest.raises(
         ConfigError,
         match=r"up to 4\.63 GB of memory; this machine has 3\.02 GB\. Leave intervals and permutations out .*: 1\.9 GB",

@@ -10,7 +10,7 @@ from netdissect.counted import counted, size_text
 from netdissect.dissect.cost_plan import ACTIVE_UNITS, cells_of
 from netdissect.dissect.statistics.layer_counts import HALF_COUNTS
 from netdissect.dissect.statistics.measurements import REPLICATED_PIXELS
-from netdissect.dissect.statistics.permutation_cost import COUNT_BYTES, MEGABYTE, MIN_PERMUTATIONS
+from netdissect.dissect.statistics.permutation_cost import COUNT_BYTES, MEGABYTE, PermutationCost
 from netdissect.errors import ConfigError
 from netdissect.models import Layer
 
@@ -53,9 +53,11 @@ def count_bytes(layers: Sequence[Layer], data: ConceptData, config: DissectConfi
 
 def _permutation_bytes(layers: Sequence[Layer], data: ConceptData, config: DissectConfig, memory_mb: int) -> int:
     """Return the bytes of the permutation test: the counts of some masks, and the best concepts of all."""
-    asked = config.permutations
-    permutations = MIN_PERMUTATIONS if asked == "auto" else asked
-    masks = permutations * len(config.protocol.quantiles) * sum(layer.units for layer in layers)
+    of_layers = tuple(layer.units * len(config.protocol.quantiles) for layer in layers)
+    permutations = config.permutations
+    if permutations == "auto":  # fewer where there are runs of pixels, whose number is not known yet
+        permutations = PermutationCost(0, of_layers, len(data.category_of), len(data)).auto_permutations
+    masks = permutations * sum(of_layers)
     counts = min(memory_mb * MEGABYTE, COUNT_BYTES * masks * len(data.category_of))
     return counts + masks * (BEST_CONCEPT_BYTES * len(data.categories) + MAXIMUM_BYTES)
 
