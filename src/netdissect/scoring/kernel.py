@@ -17,6 +17,7 @@ from netdissect.scoring.kernel_arrays import (
     ANNOTATED,
     NONE,
     OVERLAP,
+    AxisArrays,
     CellRun,
     CountArrays,
     Counting,
@@ -96,8 +97,9 @@ def _count_images(
         most = counting.record_images_for * cells.shape[1]
         if used[0] + most > len(tables.masks) or used[1] + most * len(image_labels.label_ids) > len(tables.entries):
             return
-        _add_image(scratch, image_labels, counting, counts)
-        _list_masks(image, scratch, image_labels.label_ids, counting, tables)
+        pixels_of = (scratch.mask_pixels, scratch.label_pixels)
+        _add_image(pixels_of, image_labels, counting, counts)
+        _list_masks(image, pixels_of, image_labels.label_ids, counting, tables)
         if counts.firing_map.size:
             _add_firing(maps[image], counting.thresholds[counting.order[0]], counts.firing_map)
         next_map[0], next_map[1] = image + 1, 0
@@ -109,12 +111,18 @@ def labels_of_image(labels: LabelArrays, image: int) -> ImageArrays:
     starts = labels.starts
     return ImageArrays(
         labels.index_map[image],
-        labels.label_ids[starts[0, image] : starts[0, image + 1]],
-        labels.image_level[starts[1, image] : starts[1, image + 1]],
-        labels.categories[starts[2, image] : starts[2, image + 1]],
-        labels.set_labels[starts[3, image] : starts[3, image + 1]],
-        labels.set_ends[starts[4, image] : starts[4, image + 1]],
+        _part(labels.label_ids, starts[0], image)[0],
+        _part(labels.image_level, starts[1], image)[0],
+        _part(labels.categories, starts[2], image)[0],
+        _part(labels.set_labels, starts[3], image)[0],
+        _part(labels.set_ends, starts[4], image)[0],
     )
+
+
+@inlined
+def _part(values: Ints, starts: Ints, image: int) -> tuple[Ints]:
+    """Select the values of one image; in a tuple, as what counts no references cannot return an array."""
+    return (values[starts[image] : starts[image + 1]],)
 
 
 @compiled_in_place
@@ -151,18 +159,16 @@ def _count_units(
             num_met = count_unit(
                 cells[unit], thresholds[:, unit], upsampler, labels.index_map, scratch, mask_pixels[:, unit]
             )
-            _add_label_sets(scratch, num_met, labels, label_pixels[:, unit])
-            add_runs(image, unit, scratch, tables)
+            _add_label_sets(scratch.set_counts, scratch.met_sets, num_met, labels, label_pixels[:, unit])
+            add_runs(image, unit, scratch.num_runs, scratch.runs, tables)
     next_map[1] = len(cells)
     return True
 
 
 @inlined
-def add_runs(image: int, unit: int, scratch: Scratch, tables: MaskTables) -> None:
-    """List the runs of one unit."""
-    run_masks, runs, used, num_runs, unit_runs = (
-        tables.run_masks, tables.runs, tables.used, scratch.num_runs, scratch.runs,
-    )  # fmt: skip
+def add_runs(image: int, unit: int, num_runs: Ints, unit_runs: Ints, tables: MaskTables) -> None:
+    """List the runs of one unit; see `Scratch`."""
+    run_masks, runs, used = tables.run_masks, tables.runs, tables.used
     for quantile in range(len(num_runs)):
         count, row, first = num_runs[quantile], used[2], used[3]
         if count:
@@ -174,15 +180,21 @@ def add_runs(image: int, unit: int, scratch: Scratch, tables: MaskTables) -> Non
 
 
 @inlined
-def _add_label_sets(scratch: Scratch, num_met: int, labels: ImageArrays, label_pixels: Counts) -> None:
+def _add_label_sets(
+    set_counts: Counts, met_sets: Ints, num_met: int, labels: ImageArrays, label_pixels: Counts
+) -> None:
     """Turn pixels of the label sets that were met into pixels of labels (Q, n)."""
-    set_counts, set_labels, set_ends = scratch.set_counts, labels.set_labels, labels.set_ends
-    label_pixels[:, : len(labels.label_ids)] = 0
-    for label_set in scratch.met_sets[:num_met]:
-        for label in set_labels[set_ends[label_set - 1] if label_set else 0 : set_ends[label_set]]:
+    set_labels, set_ends = labels.set_labels, labels.set_ends
+    for row in range(len(label_pixels)):
+        for label in range(len(labels.label_ids)):
+            label_pixels[row, label] = 0
+    for met in range(num_met):
+        label_set = met_sets[met]
+        for index in range(set_ends[label_set - 1] if label_set else 0, set_ends[label_set]):
             for row in range(len(label_pixels)):
-                label_pixels[row, label] += set_counts[row, label_set]
-        set_counts[:, label_set] = 0
+                label_pixels[row, set_labels[index]] += set_counts[row, label_set]
+        for row in range(len(label_pixels)):
+            set_counts[row, label_set] = 0
 
 
 @inlined
@@ -203,10 +215,10 @@ def counts_of_mask(quantile: int, unit: int, counting: Counting, counts: CountAr
 
 
 @inlined
-def _add_image(scratch: Scratch, labels: ImageArrays, counting: Counting, counts: CountArrays) -> None:
-    """Add the masks of one image to the counts."""
-    _, label_ids, image_level, categories, _, _ = labels
-    mask_pixels, label_pixels, category_of = scratch.mask_pixels, scratch.label_pixels, counting.category_of
+def _add_image(pixels_of: tuple[Ints, Counts], labels: ImageArrays, counting: Counting, counts: CountArrays) -> None:
+    """Add the masks of one image, of so many pixels and pixels of labels, to the counts."""
+    label_ids, image_level, categories = labels.label_ids, labels.image_level, labels.categories
+    (mask_pixels, label_pixels), category_of = pixels_of, counting.category_of
     for quantile, row in enumerate(counting.order):
         for unit in range(mask_pixels.shape[1]):
             pixels, count = mask_pixels[row, unit], label_pixels[row, unit]
@@ -237,9 +249,11 @@ def _overlaps_category(counts: Counts, label_ids: Ints, category_of: Ints, categ
 
 
 @inlined
-def _list_masks(image: int, scratch: Scratch, label_ids: Ints, counting: Counting, tables: MaskTables) -> None:
+def _list_masks(
+    image: int, pixels_of: tuple[Ints, Counts], label_ids: Ints, counting: Counting, tables: MaskTables
+) -> None:
     """List the masks of one image and their entries."""
-    mask_pixels, label_pixels, order = scratch.mask_pixels, scratch.label_pixels, counting.order
+    (mask_pixels, label_pixels), order = pixels_of, counting.order
     masks, entries, mask, entry = tables.masks, tables.entries, tables.used[0], tables.used[1]
     for quantile in range(counting.record_images_for):
         row = order[quantile]
@@ -297,10 +311,10 @@ def count_unit(
             continue
         j = np.int64(0)  # type: ignore[assignment]
         while j < width:
-            end, upper, lower = _interpolate_run(cells, i, j, upsampler, scratch)
+            end, upper, lower = _interpolate_run(cells, i, j, upsampler, above, scratch.wide_rows)
             if columns[j] < columns[end]:
                 run = CellRun(i, columns[j], columns[end], upper, lower)
-                num_met = _count_run(run, thresholds, upsampler, index_map, scratch, num_met)
+                num_met = _count_run(run, thresholds, upsampler.rows, index_map, scratch, num_met)
             j = end + 1  # the cell at `end` has no corner above the threshold
     set_counts, met = scratch.set_counts, scratch.met
     for label_set in scratch.met_sets[:num_met]:
@@ -314,7 +328,7 @@ def count_unit(
 
 @inlined
 def _interpolate_run(
-    cells: Maps, i: int, j: int, upsampler: UpsamplerArrays, scratch: Scratch
+    cells: Maps, i: int, j: int, upsampler: UpsamplerArrays, above: npt.NDArray[np.uint8], wide_rows: Floats
 ) -> tuple[int, np.float32, np.float32]:
     """Interpolate rows i and i + 1 from cell j to the next cell that has no corner above the threshold.
 
@@ -326,8 +340,8 @@ def _interpolate_run(
         Largest cells of the two rows.
     """
     height, width = cells.shape
-    above, row, below = scratch.above, cells[i], cells[i + 1 if i + 1 < height else i]
-    (top, bottom), upper, lower = scratch.wide_rows, row[j], below[j]
+    row, below = cells[i], cells[i + 1 if i + 1 < height else i]
+    (top, bottom), upper, lower = wide_rows, row[j], below[j]
     while j < width and above[i, j] | above[i, j + 1] | above[i + 1, j] | above[i + 1, j + 1]:
         right = j + 1 if j + 1 < width else j
         if row[right] > upper:
@@ -344,14 +358,16 @@ def _interpolate_run(
 def _count_run(
     run: CellRun,
     thresholds: npt.NDArray[np.float32],
-    upsampler: UpsamplerArrays,
+    rows: AxisArrays,
     index_map: Counts,
     scratch: Scratch,
     num_met: int,
 ) -> int:
     """Count the pixels of a run of cells; `num_met` label sets were met before."""
-    start, row_lower_weight, row_upper_weight = upsampler.rows
+    start, row_lower_weight, row_upper_weight = rows
     (top, bottom), values, threshold = scratch.wide_rows, scratch.values, thresholds[0]
+    row_sets = (values, scratch.set_counts, scratch.met, scratch.met_sets)
+    run_rows, num_runs, runs = scratch.run_rows, scratch.num_runs, scratch.runs
     margin = MARGIN * (abs(np.float64(run.upper)) + abs(np.float64(run.lower)))
     for y in range(start[run.row], start[run.row + 1]):
         lower_weight, upper_weight = row_lower_weight[y], row_upper_weight[y]
@@ -363,16 +379,21 @@ def _count_run(
             values[x] = value
             active += value > threshold
         if active:
-            num_met = _count_pixels(active, run.first, thresholds, index_map[y], scratch, num_met)
-            for quantile, threshold_row in enumerate(scratch.run_rows):
-                _list_runs(quantile, thresholds[threshold_row], y * np.uint64(len(values)), run, scratch)
+            num_met = _count_pixels(active, run.first, thresholds, index_map[y], row_sets, num_met)
+            for quantile in range(len(run_rows)):
+                num_runs[quantile] = _list_runs(
+                    thresholds[run_rows[quantile]], y * np.uint64(len(values)), run, values, runs[quantile],
+                    num_runs[quantile],
+                )  # fmt: skip
     return num_met
 
 
 @inlined
-def _list_runs(quantile: int, threshold: np.float32, row_start: np.uint64, run: CellRun, scratch: Scratch) -> None:
+def _list_runs(
+    threshold: np.float32, row_start: np.uint64, run: CellRun, values: Maps, runs: Ints, num_runs: int
+) -> int:
     """List the runs of pixels above a threshold in a row of pixels, whose first pixel is `row_start`."""
-    values, runs, num_runs, x = scratch.values, scratch.runs[quantile], scratch.num_runs[quantile], run.first
+    x = run.first
     while x < run.last:
         begin = x
         while x < run.last and values[x] > threshold:
@@ -381,7 +402,7 @@ def _list_runs(quantile: int, threshold: np.float32, row_start: np.uint64, run: 
             runs[num_runs, 0], runs[num_runs, 1] = row_start + begin, x - begin
             num_runs += 1
         x += np.uint64(1)
-    scratch.num_runs[quantile] = num_runs
+    return num_runs
 
 
 @inlined
@@ -390,12 +411,15 @@ def _count_pixels(
     x: np.uint64,
     thresholds: npt.NDArray[np.float32],
     index_row: Counts,
-    scratch: Scratch,
+    row_sets: tuple[Maps, Counts, npt.NDArray[np.bool_], Ints],
     num_met: int,
 ) -> int:
-    """Count the next `active` pixels of a row above the lowest threshold, from column x on."""
+    """Count the next `active` pixels of a row above the lowest threshold, from column x on.
+
+    Reads the values of the row, and counts by label set; see `Scratch`.
+    """
     threshold, higher = thresholds[0], thresholds[1:]
-    values, set_counts, met, met_sets = scratch.values, scratch.set_counts, scratch.met, scratch.met_sets
+    values, set_counts, met, met_sets = row_sets
     while active:
         value = values[x]
         if value > threshold:

@@ -147,7 +147,7 @@ def _count_maps(
                 )
             num_labels = _find_labels(num_met, image_labels, scratch, own)
             _add_map(image, unit, num_labels, image_labels, counting, counts, scratch, own, tables)
-            add_runs(image, unit, scratch, tables)
+            add_runs(image, unit, scratch.num_runs, scratch.runs, tables)
     next_map[0], next_map[1] = len(map_starts) - 1, len(units)
 
 
