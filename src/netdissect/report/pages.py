@@ -17,7 +17,9 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -270,7 +272,7 @@ def environment(live: Path | None = None) -> Environment:
         "number": lambda value: f"{value:,}",
         "counted": counted,
         "limit": limit_number,
-        "options": options,
+        "unbroken": unbroken,
     }
     templates.globals |= {
         "region_colors": REGION_COLORS,
@@ -287,24 +289,34 @@ def environment(live: Path | None = None) -> Environment:
 
 
 def percent(part: float, whole: float) -> str:
-    """Return a share in percent with two digits.
+    """Return a share in percent with two digits, or with two digits of what is missing from all.
 
-    >>> percent(1, 3), percent(0, 0), percent(0.0004, 1)
-    ('33 %', '0 %', '0.04 %')
+    >>> percent(1, 3), percent(0, 0), percent(0.0004, 1), percent(39020, 39200)
+    ('33 %', '0 %', '0.04 %', '99.54 %')
     """
     share = 100 * part / whole if whole else 0.0
+    if 99.5 <= share < 100:
+        return f"{100 - Decimal(f'{100 * (whole - part) / whole:.2g}')} %"
     return f"{share:.0f} %" if share >= 10 or share == 0 else f"{share:.2g} %"
 
 
-def options(text: str) -> Markup:
-    """Return a text whose options of commands are not broken over two lines.
+def unbroken(text: str) -> Markup:
+    """Return a text in which options of commands and words like q-value are not broken over two lines.
 
-    >>> options("no permutation null: --permutations 100")
+    >>> unbroken("no permutation null: --permutations 100")
     Markup('no permutation null: <code class="option">--permutations 100</code>')
+    >>> unbroken("p-values of units")
+    Markup('<span class="unbroken">p-values</span> of units')
     """
-    parts = re.split(r"(--[a-z-]+(?: \d+)?)", text)
-    return Markup("").join(Markup('<code class="option">{}</code>').format(part) if at % 2 else part
-                           for at, part in enumerate(parts))  # fmt: skip
+    parts = re.split(r"(--[a-z-]+(?: \d+)?)|\b([a-z]-[a-z]+)\b", text)
+    texts, commands, words = parts[::3], parts[1::3], parts[2::3]
+    marked = [
+        Markup('<code class="option">{}</code>').format(command)
+        if command
+        else Markup('<span class="unbroken">{}</span>').format(word)
+        for command, word in zip(commands, words, strict=True)
+    ]
+    return Markup("").join(part for pair in zip_longest(texts, marked, fillvalue="") for part in pair)
 
 
 def data_name(info: RunInfo) -> str:

@@ -378,7 +378,7 @@
     const link = document.createElement("a");
     link.href = `${document.querySelector("link[rel=terms]").getAttribute("href")}#${term.dataset.term}`;
     link.textContent = "All terms";
-    definition.replaceChildren(definitions[term.dataset.term], " ", link);
+    definition.replaceChildren(definitions[term.dataset.term].replaceAll(/\b([a-z])-/g, "$1\u2011"), " ", link);
     term.after(definition);
     term.setAttribute("aria-describedby", "definition");
     const { left, width } = definition.getBoundingClientRect();
