@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,28 @@ def test_a_run_interrupted_again_and_again_ends_the_same(
     run_asserts.assert_same_run(
         dissect(build(), broden, config=SETTINGS, out=tmp_path / "run", execution=execution), unbroken
     )
+
+
+def test_the_times_of_a_resumed_run_are_those_of_all_its_processes(
+    broden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saving(monkeypatch, SAVED["every batch"])
+    monotonic, passed, calls = time.monotonic, 0, itertools.count(1)
+    monkeypatch.setattr(work_dir.time, "monotonic", lambda: monotonic() + passed)
+
+    def progress(stage: str, done: int, total: int | None) -> None:
+        nonlocal passed
+        passed += 10**6  # as if each batch took so many seconds
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+
+    settings = SETTINGS.model_copy(update={"statistics": StatisticsConfig(bootstrap=0, permutations=0)})
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        dissect(build(), broden, config=settings, out=tmp_path / "run", progress=progress)
+    seconds = dissect(build(), broden, config=settings, out=tmp_path / "run", progress=progress).info.seconds
+    assert {name: round(taken / 10**6) for name, taken in seconds.items()} == {
+        "layout check": 0, "thresholds": 3, "counting": 2,  # the second batch of counting was saved before its report
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("call", [2, 4])

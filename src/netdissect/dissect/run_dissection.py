@@ -42,7 +42,7 @@ from netdissect.dissect.statistics.per_image_tables import KEPT_RUN_BYTES
 from netdissect.dissect.statistics.permutation_cost import MEGABYTE, PermutationCost
 from netdissect.dissect.statistics.permutation_pass import NullTables, PermutationNull, PermutationTest, fdr_limit
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe, run_identity
-from netdissect.dissect.work_dir.run_log import RunLog, timed
+from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.dissect.work_dir.saved_config import with_earlier_choices, write_config
 from netdissect.dissect.work_dir.work_dir import WorkDir, clear_leftovers, refuse_other, run_folder
 from netdissect.dissect_options import DissectOptions
@@ -210,31 +210,30 @@ def _carry_out(
 ) -> tuple[RunInfo, pl.DataFrame, Iterator[LayerResult]]:
     starts = batch_starts(len(source.data), source.config.images_per_batch)
     two_pass = TwoPass(source, make_run_plan(source, work, progress), work, progress, starts, source.data.stamp())
-    seconds: dict[str, float] = {}
-    with timed("layout check", seconds, work.log):
+    with work.timed("layout check"):
         info = with_layout_checks(source, info, work.path, work.log)
-    with explained_out_of_memory(source), timed("thresholds", seconds, work.log):
+    with explained_out_of_memory(source), work.timed("thresholds"):
         collectors = two_pass.threshold_pass()
     threshold_results = {name: collector.threshold_result() for name, collector in collectors.items()}
     levels = iqr_levels(collectors) if source.config.statistics.iqr else {}
     for collector in collectors.values():
         collector.release()
-    with explained_out_of_memory(source), timed("counting", seconds, work.log):
+    with explained_out_of_memory(source), work.timed("counting"):
         counted = two_pass.count_pass(collectors, threshold_results)
     permutation_nulls: dict[str, PermutationNull] = {}
     if source.config.permutations:
-        with timed("permutations", seconds, work.log):
+        with work.timed("permutations"):
             permutation_nulls = PermutationTest.of(two_pass, counted).run()
     extra_metrics: dict[str, ExtraMetrics] = {}
     if source.config.statistics.extra_metrics:
-        with timed("extra metrics", seconds, work.log):
+        with work.timed("extra metrics"):
             extra_metrics = measure_extra_metrics(two_pass, collectors, threshold_results, counted)
     between_levels: dict[str, LevelHistograms] = {}
     if levels:
-        with timed(STAGE, seconds, work.log):
+        with work.timed(STAGE):
             between_levels = count_between_levels(two_pass, collectors, levels, counted.concept_totals)
     two_pass.refuse_changed(info.data.digest)
-    info = info.model_copy(update={"seconds": seconds} | fdr_limits(permutation_nulls))
+    info = info.model_copy(update={"seconds": work.seconds} | fdr_limits(permutation_nulls))
     null_tables = {name: NullTables.of(null, info.min_iou(name)) for name, null in permutation_nulls.items()}
     layer_counts = [
         LayerCounts(

@@ -176,7 +176,10 @@ class RunInfo(_Info):
     nondeterministic: str | None = Field(
         None, description="Accepted difference of the network from itself on one image; None: it is deterministic."
     )
-    seconds: dict[str, float] = Field(description="Wall time of each stage.")
+    seconds: dict[str, float] = Field(
+        description="Wall time of each stage; of a resumed run that of all its processes, each up to the checkpoint "
+        "from which the next one went on."
+    )
 
     def min_iou(self, layer: str) -> float:
         """Return the IoU from which on a unit of a layer is a detector: the configured one or the FDR limit."""

@@ -42,7 +42,7 @@ from netdissect.dissect.passes import CountResult, TwoPass
 from netdissect.dissect.run_dissection import finished_run, make_run_plan, open_inputs
 from netdissect.dissect.statistics.layer_moments import LayerMoments
 from netdissect.dissect.work_dir.fingerprint import bitwise_fingerprint, describe
-from netdissect.dissect.work_dir.run_log import RunLog, timed
+from netdissect.dissect.work_dir.run_log import RunLog
 from netdissect.dissect.work_dir.saved_config import write_config
 from netdissect.dissect.work_dir.work_dir import WorkDir, refuse_other, run_folder
 from netdissect.dissect_options import DissectOptions
@@ -273,30 +273,33 @@ def finished_stage(task: ShardTask) -> Literal["thresholds", "counting"] | None:
 
 
 def _carry_out(two_pass: TwoPass, task: ShardTask, info: ShardResultInfo) -> ShardStage:
-    seconds: dict[str, float] = {}
+    work = two_pass.work
     own = f"{IMAGES}.{task.batches.start:09}"
-    with timed("layout check", seconds, two_pass.work.log):
-        run = with_layout_checks(two_pass.source, info.run, task.run / SHARDS, two_pass.work.log)
+    with work.timed("layout check"):
+        run = with_layout_checks(two_pass.source, info.run, task.run / SHARDS, work.log)
         info = info.model_copy(update={"run": run})
-    with timed("thresholds", seconds, two_pass.work.log):
+    with work.timed("thresholds"):
         collectors = two_pass.threshold_pass()
     two_pass.refuse_changed(info.run.data.digest)
     if not exists(task.folder / "thresholds"):
         arrays, files = _threshold_arrays(collectors, own)
-        write_shard_result(task.folder / "thresholds", _at(info, "thresholds", seconds), arrays, files)
+        write_shard_result(task.folder / "thresholds", _at(info, "thresholds", work.seconds), arrays, files)
     if not exists(task.run / MERGED_THRESHOLDS):
         return "thresholds"
     thresholds = ShardResult.open(task.run / MERGED_THRESHOLDS)
     _refuse_other(thresholds, info.run)
     threshold_results = read_thresholds(thresholds)
-    with timed("counting", seconds, two_pass.work.log):
+    with work.timed("counting"):
         counted = two_pass.count_pass(collectors, threshold_results)
     two_pass.refuse_changed(info.run.data.digest)
-    info = _at(info, "counting", seconds).model_copy(update={"thresholds": thresholds_digest(thresholds)})
+    # The time of the other stages is in the result of the threshold pass.
+    info = _at(info, "counting", {"counting": work.seconds["counting"]}).model_copy(
+        update={"thresholds": thresholds_digest(thresholds)}
+    )
     moments = [collector.moments for collector in collectors.values()]
     arrays, files = _count_arrays(counted, own, moments)
     write_shard_result(task.folder / "counting", info, arrays, files)
-    two_pass.work.remove()
+    work.remove()
     return "counting"
 
 

@@ -19,8 +19,8 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -86,6 +86,7 @@ class WorkDir:
         self.log = log or RunLog(None)
         self._every = self._pause = every
         self._last = time.monotonic()
+        self._begins, self._ends, self._earlier = dict[str, float](), dict[str, float](), dict[str, float]()
         self._temporary = run is None
         self.path = Path(tempfile.mkdtemp(prefix="netdissect-")) if run is None else run / "work"
         with writing(self.path, FULL):
@@ -112,6 +113,21 @@ class WorkDir:
         if self._temporary:
             self.remove()
         self._lock.release()
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the wall time of the block to `seconds`, and log its end."""
+        self._begins[stage] = time.monotonic()
+        yield
+        self._ends[stage] = time.monotonic()
+        self.log.event("finished stage", stage=stage, seconds=self.seconds[stage])
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall time of each stage, with that of earlier processes up to the checkpoint from which this one resumed."""
+        now = time.monotonic()
+        here = {stage: self._ends.get(stage, now) - begin for stage, begin in self._begins.items()}
+        return {stage: round(self._earlier.get(stage, 0.0) + here.get(stage, 0.0), 3) for stage in self._earlier | here}
 
     def remove(self) -> None:
         """Remove the folder and all checkpoints."""
@@ -151,21 +167,23 @@ class WorkDir:
         try:
             with path.open("rb") as file:
                 checksums.check_file(file)
-                with np.load(file, allow_pickle=False) as arrays:
-                    self.log.event("resumed", stage=stage, batches=int(arrays["batches"]))
-                    return dict(arrays)
+                with np.load(file, allow_pickle=False) as saved:
+                    arrays = dict(saved)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ResultError(
                 f"{path} is damaged ({error}). Remove this file and run the same command again: the stage "
                 f"{stage!r} starts again, everything else is kept."
             ) from error
+        self._earlier |= json.loads(str(arrays.pop("seconds")))
+        self.log.event("resumed", stage=stage, batches=int(arrays["batches"]))
+        return arrays
 
     def save(self, stage: str, state: Callable[[], Arrays], *, now: bool = False) -> None:
         """Write a checkpoint if one is due, or if `now`."""
         if now or time.monotonic() - self._last >= self._pause:
             begin = time.monotonic()
             with writing(self.path, FULL):
-                arrays: Any = dict(state())
+                arrays: Any = {**state(), "seconds": np.array(json.dumps(self.seconds))}
                 write_whole(self.path / f"{stage}.npz", lambda file: np.savez(file, **arrays), checksum=True)
             self._last = time.monotonic()
             size = sum(array.nbytes for array in arrays.values())
