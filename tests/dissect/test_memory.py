@@ -7,7 +7,7 @@ import tracemalloc
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,10 @@ import pytest
 
 import strategies
 from netdissect.dissect import dissect, run_dissection
+from netdissect.dissect.distributed import merge
+from netdissect.dissect.distributed.merge import merge_shards
 from netdissect.dissect.distributed.merged_shards import MergedCounts
+from netdissect.dissect.distributed.shards import dissect_shard
 from netdissect.dissect.statistics.layer_counts import LayerCounts
 from netdissect.result import LayerResult
 from networks import COVERAGE, SIDE, build, images
@@ -53,14 +56,13 @@ def test_ten_times_the_images_take_no_more_memory(tmp_path: Path) -> None:
     assert many - few < 80e6, f"{(many - few) / 1e6:.0f} MB more"
 
 
-def test_what_only_tables_are_made_of_is_released_before_a_layer_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def held_counts(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[bool]]:
+    """Return, for each layer that a module is about to write, whether the counts of each layer so far are in memory."""
     counts, held = list[weakref.ref[LayerCounts]](), list[list[bool]]()
     layer_statistics, write_result = run_dissection.layer_statistics, run_dissection.write_result
 
     def statistics_of(layer_counts: LayerCounts) -> dict[str, pl.LazyFrame]:
-        counts.append(weakref.ref(layer_counts))
+        counts.extend([weakref.ref(layer_counts), weakref.ref(layer_counts.counts)])
         return layer_statistics(layer_counts)
 
     def write(folder: Path, info: Any, concepts: pl.DataFrame, layers: Iterable[LayerResult]) -> Path:
@@ -72,10 +74,32 @@ def test_what_only_tables_are_made_of_is_released_before_a_layer_is_written(
         return write_result(folder, info, concepts, seen())
 
     monkeypatch.setattr(run_dissection, "layer_statistics", statistics_of)
-    monkeypatch.setattr(run_dissection, "write_result", write)
+    monkeypatch.setattr(module, "write_result", write)
+    return held
+
+
+def test_what_only_tables_are_made_of_is_released_before_a_layer_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = held_counts(run_dissection, monkeypatch)
     data = strategies.write_broden(tmp_path / "broden", images(4), COVERAGE, image=(SIDE, SIDE))
     dissect(build(), data, layers=["wide_relu", "fc"], quantile=0.05, out=tmp_path / "run")
-    assert held == [[False], [False, False]]
+    assert held == [[False] * 2, [False] * 4]
+
+
+def test_a_merge_of_shards_releases_what_only_tables_are_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = held_counts(merge, monkeypatch)
+    data = strategies.write_broden(tmp_path / "broden", images(4), COVERAGE, image=(SIDE, SIDE))
+    for _ in ("thresholds", "counting"):
+        for shard in ("1/2", "2/2"):
+            dissect_shard(
+                build(), data, shard=shard, layers=["wide_relu", "fc"], quantile=0.05, batch_size=2,
+                permutations=2, out=tmp_path / "run",
+            )  # fmt: skip
+        merge_shards(tmp_path / "run")
+    assert held == [[False] * 2, [False] * 4]
 
 
 def test_the_counts_of_shards_are_not_all_in_memory_to_be_added() -> None:

@@ -7,9 +7,11 @@
 Merging largest values and top images, and adding counts, do not depend on the order: results agree bit for bit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
+
+import polars as pl
 
 from netdissect.activations import StreamingTopK, TopImages
 from netdissect.concepts import ConceptData, Size
@@ -31,7 +33,7 @@ from netdissect.dissect.work_dir.work_dir import WorkDir, clear_leftovers
 from netdissect.errors import ResultError
 from netdissect.process.interruption import locks_spared
 from netdissect.progress import ShowProgress, shown
-from netdissect.result import RunInfo
+from netdissect.result import LayerResult, RunInfo
 from netdissect.result.files import RUN_FILE, load_result, write_result
 from netdissect.result.run_config import CONFIG_FILE, RunConfig
 
@@ -176,22 +178,44 @@ def _merge_counts(
     execution: Execution,
     progress: Progress | None,
 ) -> MergeOutcome:
-    counts = MergedCounts.of(merged)
     if merged.missing:
+        counts = MergedCounts.of(merged)
         write_shard_result(run / "counting", merged.info, {**counts.arrays, **counts.per_image}, counts.files)
         work.remove()
         return "counting"
-    thresholds = ShardResult.open(run / MERGED_THRESHOLDS)
+    thresholds, data = ShardResult.open(run / MERGED_THRESHOLDS), data_of(merged.info.run, concepts)
     if thresholds_digest(thresholds) != merged.info.thresholds:
         raise ResultError(
             f"{thresholds.folder} are not the thresholds at which the shards counted. Remove the folder, merge the "
             "thresholds of these shards again, and repeat their counting passes."
         )
-    info, data = merged.info.run, data_of(merged.info.run, concepts)
-    info = _with_seconds(info, thresholds.info.run.seconds)
+
+    def test_of(counts: MergedCounts) -> PermutationParts:
+        return PermutationParts.of(run, counts, data, execution, progress)
+
+    info, table, layers = _tables(merged, thresholds, data, work, test_of)
+    if not (run / CONFIG_FILE).exists():  # the shards wrote theirs into other folders
+        threads, root = info.environment.threads, None if data.subset is None else str(data.root.resolve())
+        save_config(run, RunConfig(network=info.network.source, concepts=root, config=info.config, threads=threads))
+    write_result(run, info, table, layers)
+    work.remove()
+    clear_leftovers(run, LEFTOVERS)
+    return "finished"
+
+
+def _tables(
+    merged: MergedShards,
+    thresholds: ShardResult,
+    data: ConceptData,
+    work: WorkDir,
+    test_of: Callable[[MergedCounts], PermutationParts],
+) -> tuple[RunInfo, pl.DataFrame, Iterator[LayerResult]]:
+    """Add the counts of all shards, and make the tables of the run; a layer's counts are released with its tables."""
+    counts = MergedCounts.of(merged)
+    info = _with_seconds(merged.info.run, thresholds.info.run.seconds)
     null_tables: dict[str, NullTables] = {}
     if info.config.permutations:
-        info, null_tables = _measured_nulls(info, PermutationParts.of(run, counts, data, execution, progress))
+        info, null_tables = _measured_nulls(info, test_of(counts))
     threshold_results = read_thresholds(thresholds)
     layer_counts = [
         LayerCounts(
@@ -203,13 +227,7 @@ def _merge_counts(
         )
         for name in threshold_results
     ]  # fmt: skip
-    if not (run / CONFIG_FILE).exists():  # the shards wrote theirs into other folders
-        threads, root = info.environment.threads, None if data.subset is None else str(data.root.resolve())
-        save_config(run, RunConfig(network=info.network.source, concepts=root, config=info.config, threads=threads))
-    write_result(run, info, *result_tables(info, layer_counts))
-    work.remove()
-    clear_leftovers(run, LEFTOVERS)
-    return "finished"
+    return info, *result_tables(info, layer_counts)
 
 
 def _measured_nulls(info: RunInfo, parts: PermutationParts) -> tuple[RunInfo, dict[str, NullTables]]:
