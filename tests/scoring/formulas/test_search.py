@@ -1,5 +1,7 @@
 """The search for formulas against exhaustive search over sets of pixels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -16,6 +18,9 @@ from netdissect.scoring.formulas import (
     ScoredFormula,
     SearchOptions,
 )
+from netdissect.scoring.formulas.branch_and_bound import Branches
+from netdissect.scoring.formulas.search import SearchStoppedError
+from netdissect.scoring.formulas.unit_counts import UnitCounts
 
 SEEDS = st.integers(0, 2**31)
 
@@ -79,6 +84,30 @@ def test_a_beam_claims_no_proof() -> None:
     images, category_of = draw_images(3, 5, 2, 2)
     table, active = as_table(images, category_of)
     assert not FormulaSearch(table, SearchOptions(method="beam")).find(active).optimal
+
+
+@pytest.mark.parametrize(
+    ("method", "last"),
+    [("optimal", "search"), ("optimal", "closed_at"), ("beam", "closed_at"), ("beam", "extensions")],
+)
+def test_a_search_that_is_stopped_computes_nothing_more(
+    monkeypatch: pytest.MonkeyPatch, method: str, last: str
+) -> None:
+    table, active = as_table(*draw_images(3, 5, 2, 2))
+    limit = 0 if last == "closed_at" else None
+    formulas, calls = FormulaSearch(table, SearchOptions(method=method, time_limit=limit)), []
+    part = UnitCounts if last == "extensions" else Branches
+    function = getattr(part, last)
+
+    def stopped(*values: Any) -> Any:
+        calls.append(last)
+        formulas.stop()
+        return function(*values)
+
+    monkeypatch.setattr(part, last, stopped)
+    with pytest.raises(SearchStoppedError, match=r"^$"):
+        formulas.find(active)
+    assert calls == [last]
 
 
 def test_a_mask_that_no_concept_meets_has_no_formula() -> None:

@@ -107,6 +107,10 @@ class FormulaResult:
     visited: int
 
 
+class SearchStoppedError(Exception):
+    """The search was ended from another thread by `FormulaSearch.stop`."""
+
+
 class FormulaSearch:
     """Search for formulas over one table; made once for all units.
 
@@ -141,12 +145,14 @@ class FormulaSearch:
         ------
         ConfigError
             If table and mask have more pixels than 64-bit integers can compare.
+        SearchStoppedError
+            If another thread called `stop`.
         """
         _check_pixels(int(self.table.pixels.sum()), active.mask_pixels)
         return UnitSearch(self, active).result()
 
     def stop(self) -> None:
-        """End the searches that other threads run, as if their time were over."""
+        """End the searches that other threads run: each raises `SearchStoppedError` before its next compiled loop."""
         self._stopped = True
 
     @property
@@ -202,7 +208,12 @@ class UnitSearch:
         return FormulaResult(self._best(), concept, optimal, bound, self._incumbent.visited)
 
     def _in_time(self) -> bool:
-        return not self._search.stopped and time.monotonic() < self._deadline
+        self._go_on()
+        return time.monotonic() < self._deadline
+
+    def _go_on(self) -> None:
+        if self._search.stopped:
+            raise SearchStoppedError
 
     def _unit(self, categories: int) -> UnitCounts | None:
         if categories not in self._units:
@@ -233,6 +244,7 @@ class UnitSearch:
         for length in range(2, self._options.length + 1):
             for categories in self._search.combinations(length):
                 unit = self._unit(categories)
+                self._go_on()
                 if unit is not None and unit.mask_pixels:
                     branches.append(Branches(unit, self._options.operators, length))
         return branches
@@ -244,6 +256,7 @@ class UnitSearch:
         if self._options.restriction == "annotated" and formula is not None:
             named = formula.categories(self._search.table)
         for added in self._search.combinations(1):
+            self._go_on()
             unit = self._unit(named | added)
             if unit is not None:
                 concepts = np.flatnonzero(unit.counted.category_bits == added) if added else slice(None)
@@ -259,11 +272,15 @@ class UnitSearch:
         high = denominator
         while high - low > max(1, high >> 16):
             middle = (low + high) // 2
-            if all(branch.closed_at(middle, denominator) for branch in branches):
+            if all(self._closed_at(branch, middle, denominator) for branch in branches):
                 high = middle
             else:
                 low = middle
         return high / denominator
+
+    def _closed_at(self, branch: Branches, intersection: int, union: int) -> bool:
+        self._go_on()
+        return branch.closed_at(intersection, union)
 
 
 def _check(options: SearchOptions) -> None:
