@@ -1,8 +1,10 @@
 """Formulas of a run: their numbers by sets of pixels, resumption, the null, and what is refused."""
 
 import importlib
+import os
 import re
 import shutil
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -317,3 +319,26 @@ def test_an_interruption_ends_the_searches_of_other_threads(
     resumed = netdissect.compose(other, bootstrap=0, quantile=0.2, progress=lambda *each: stages.append(each))
     assert stages[0] == ("formulas", 2, 7)
     assert resumed.units.height == 7
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_an_interruption_does_not_wait_for_the_end_of_a_search(run: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def endless(searches: unit_search.UnitSearches, _: object) -> dict[str, object]:
+        time.sleep(0.2)  # until the main thread waits
+        os.kill(os.getpid(), signal.SIGINT)
+        begin = time.monotonic()
+        while not searches.whole.search.stopped and time.monotonic() < begin + 5:
+            time.sleep(0.001)
+        ended.append(searches.whole.search.stopped)
+        return {}
+
+    monkeypatch.setattr(unit_search.UnitSearches, "record", endless)
+    signal.siginterrupt(signal.SIGINT, False)  # as polars does when it is imported
+    try:
+        with pytest.raises(KeyboardInterrupt, match=r"^$"):
+            netdissect.compose(replace(run, origin=None), bootstrap=0, quantile=0.2, progress=False, workers=1)
+    finally:
+        signal.siginterrupt(signal.SIGINT, True)
+    assert ended == [True]

@@ -25,6 +25,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_WEIGHTS = 10**9  # bytes of the weights of the bootstrap
+FIRST_PAUSE, LAST_PAUSE = 0.0005, 0.05  # seconds
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -142,9 +143,9 @@ class UnitSearches:
                 for item in items:
                     pending.append(pool.submit(function, item))
                     if len(pending) > self.config.threads:
-                        yield pending.popleft().result()
+                        yield _result(pending.popleft())
                 while pending:
-                    yield pending.popleft().result()
+                    yield _result(pending.popleft())
             except BaseException:
                 for future in pending:
                     future.cancel()
@@ -222,3 +223,16 @@ class UnitSearches:
             "iou": 0.0 if found.best is None else found.best.iou,
             "concept_iou": 0.0 if found.concept is None else found.concept.iou,
         }
+
+
+def _result(search: Future[R]) -> R:
+    """Wait for a search, so that Ctrl-C ends it.
+
+    polars handles SIGINT by a handler after which the system goes on to wait for a lock, as in ``Future.result``: the
+    interruption came when the search was done, for five concepts after half a minute. A sleep is always interrupted.
+    """
+    pause = FIRST_PAUSE
+    while not search.done():
+        time.sleep(pause)
+        pause = min(2 * pause, LAST_PAUSE)
+    return search.result()
