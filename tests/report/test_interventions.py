@@ -40,6 +40,18 @@ def files(result: Result, tmp_path_factory: pytest.TempPathFactory) -> list[Path
     return paths
 
 
+def test_a_small_effect_has_the_digits_that_show_its_sign(result: Result, files: list[Path], tmp_path: Path) -> None:
+    saved = json.loads(files[0].read_text())
+    saved["effects"][0] |= {"effect": -2e-5, "ci_low": -3e-5, "ci_high": -1e-5, "excess": 0.0}
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(saved))
+    report(result, tmp_path / "report", interventions=path, progress=False)
+    page = (tmp_path / "report" / "interventions.html").read_text()
+    assert "changes by -0.002 % of the image [-0.003, -0.001]; " in page
+    assert ">-0.002 <small>-0.003 to -0.001</small>" in page
+    assert ">0.00 <small>" in page
+
+
 def test_the_page_has_every_effect_with_its_interval_and_links(
     result: Result, files: list[Path], tmp_path: Path
 ) -> None:

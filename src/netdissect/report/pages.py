@@ -49,7 +49,7 @@ from netdissect.result import RunInfo
 from netdissect.result.queries import limits
 from netdissect.result.summary import basis_note, interval_text, null_text
 from netdissect.scoring.detectors import limit_in_words, limit_number
-from netdissect.scoring.number_text import iou_text, p_text
+from netdissect.scoring.number_text import change_text, iou_text, p_text
 
 GENERATOR = "netdissect report"
 PAGE_UNITS = 60
@@ -271,6 +271,7 @@ def environment(live: Path | None = None) -> Environment:
     templates.filters |= {
         "number": lambda value: f"{value:,}",
         "counted": counted,
+        "change": change_text,
         "limit": limit_number,
         "unbroken": unbroken,
     }

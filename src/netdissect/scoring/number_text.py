@@ -2,6 +2,7 @@
 
 iou_text(0.03996, 0.04)   0.03996, not 0.040: the unit is not a detector
 p_text(0.04999)           0.04999, not 0.05: p is below 0.05
+change_text(-0.00001)     -0.001, not -0.00: the area becomes smaller
 """
 
 from collections.abc import Callable
@@ -44,6 +45,16 @@ def p_text(value: float) -> str:
     ('0.0012', '0.0496', '0.04996', '0.05', '0.3')
     """
     return decisive_text(value, "2g", lambda shown: shown < SIGNIFICANT)
+
+
+def change_text(share: float) -> str:
+    """Format a change of a share in percentage points, with more digits where rounding would make it 0.
+
+    >>> change_text(0.0123), change_text(-0.00001), change_text(0.0), change_text(-0.0)
+    ('+1.23', '-0.001', '0.00', '0.00')
+    """
+    text = decisive_text(100 * share + 0.0, "2f", lambda shown: (shown > 0) - (shown < 0))
+    return f"+{text}" if share > 0 else text
 
 
 def decisive_text(value: float, form: str, holds: Callable[[float], object]) -> str:

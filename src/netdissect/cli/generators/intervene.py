@@ -106,10 +106,12 @@ def _strengths(found: "Intervention") -> TextTable:
 
 
 def _cells(row: dict[str, Any], found: "Intervention") -> Iterator[str]:
+    from netdissect.scoring.number_text import change_text
+
     units = found.units[row["set"]]
     yield ",".join(map(str, units[:5])) + (f" and {len(units) - 5} more" if len(units) > 5 else "")
     yield row["concept"]
     yield from (f"{100 * row[name]:.2f}" for name in ("before", "after"))
-    yield f"{100 * row['effect']:+.2f}"
-    yield f"{100 * row['ci_low']:+.2f} to {100 * row['ci_high']:+.2f}"
-    yield from (f"{100 * row[name]:+.2f}" for name in ("control_effect", "matched_effect"))
+    yield change_text(row["effect"])
+    yield f"{change_text(row['ci_low'])} to {change_text(row['ci_high'])}"
+    yield from (change_text(row[name]) for name in ("control_effect", "matched_effect"))

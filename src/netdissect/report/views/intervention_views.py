@@ -15,6 +15,7 @@ from netdissect.experiments.interventions.intervention_files import SavedInterve
 from netdissect.plots.generators.intervention import shown_effects
 from netdissect.report import urls
 from netdissect.report.layer_tables import NumberedRun, concept_indices
+from netdissect.scoring.number_text import change_text
 
 Interventions = Sequence[str | Path] | str | Path
 
@@ -133,10 +134,8 @@ def _sentence(saved: SavedIntervention, first: EffectView) -> str:
     row = first.values
 
     def interval(name: str, prefix: str) -> str:
-        return (
-            f"{100 * row[name]:+.2f} % of the image [{100 * row[f'{prefix}_low']:+.2f}, "
-            f"{100 * row[f'{prefix}_high']:+.2f}]"
-        )
+        effect, low, high = (change_text(row[key]) for key in (name, f"{prefix}_low", f"{prefix}_high"))
+        return f"{effect} % of the image [{low}, {high}]"
 
     which = f"{first.name} changes it most: " if len(saved.units) > 1 else ""
     none = row["ci_low"] <= 0 <= row["ci_high"]
