@@ -1,6 +1,8 @@
 """Where compiled loops are kept, and what happens where they cannot be."""
 
 import importlib.util
+import os
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -116,6 +118,29 @@ def test_machine_code_that_was_cut_short_is_made_anew(
     assert cut(4) == 8
     again = jit.compiled(double)
     assert (again(4), sum(again.stats.cache_hits.values())) == (8, 1)
+
+
+IN_PLACE = """
+import sys
+import numpy as np
+from netdissect.jit import compiled_in_place
+
+@compiled_in_place
+def double(values):
+    for index in range(len(values)):
+        values[index] *= 2
+
+values = np.arange(3.0)
+double(values)
+print(values.tolist(), sum(double.stats.cache_hits.values()), "numba.np.linalg" in sys.modules)
+"""
+
+
+def test_a_later_process_loads_a_loop_without_all_that_numba_can_compile(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(IN_PLACE)
+    command, variables = [sys.executable, tmp_path / "program.py"], os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    run = [subprocess.run(command, env=variables, capture_output=True, text=True, check=True) for _ in range(2)]
+    assert [each.stdout for each in run] == ["[0.0, 2.0, 4.0] 0 True\n", "[0.0, 2.0, 4.0] 1 False\n"]
 
 
 def total(pair: tuple[int, int]) -> int:
