@@ -19,3 +19,10 @@ def test_forward_pass_thresholds_and_counting_are_imported_without_polars_and_py
     lines = "\n".join(f"import netdissect.{module}" for module in MODULES)
     done = subprocess.run([sys.executable, "-c", REFUSE + lines], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_dissection_is_imported_without_what_only_requested_statistics_and_some_networks_need() -> None:
+    program = "import sys; from netdissect.dissect import dissect; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "netdissect.dissect.statistics.assemble" in loaded
+    assert not {"scipy.sparse", "scipy.stats", "sklearn", "torchvision"} & set(loaded)

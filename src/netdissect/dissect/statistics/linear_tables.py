@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import scipy.sparse
+import scipy
 
 from netdissect.activations.image_values import unit_blocks
 from netdissect.dissect.statistics.layer_counts import BLOCK, LayerCounts, QuantileCounts
@@ -39,7 +39,7 @@ class _Half(NamedTuple):
     """The images of one half, their shares of concepts, and the moments of these."""
 
     images: Ints
-    shares: scipy.sparse.csr_array
+    shares: "scipy.sparse.csr_array"
     moments: ShareMoments
 
     def units(self, means: npt.NDArray[np.float32]) -> UnitMoments:

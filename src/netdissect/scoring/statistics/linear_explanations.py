@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
+import scipy
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -50,7 +50,7 @@ class ShareMoments(NamedTuple):
     candidates: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, shares: scipy.sparse.csr_array) -> Self:
+    def of(cls, shares: "scipy.sparse.csr_array") -> Self:
         """Sum up shares, float64 (N, C)."""
         images = shares.shape[0]
         means = np.asarray(shares.sum(axis=0)).ravel() / max(images, 1)
@@ -75,7 +75,7 @@ class UnitMoments(NamedTuple):
     covariance: Floats
 
     @classmethod
-    def of(cls, shares: scipy.sparse.csr_array, activations: npt.NDArray[np.float32]) -> Self:
+    def of(cls, shares: "scipy.sparse.csr_array", activations: npt.NDArray[np.float32]) -> Self:
         """Sum up activations, float32 (U, N), and their products with shares, float64 (N, C)."""
         images = max(activations.shape[1], 1)
         means = activations.sum(axis=1, dtype=np.float64) / images
