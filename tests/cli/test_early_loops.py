@@ -1,7 +1,6 @@
 """Which loops a first run compiles while it loads network and data: those of the device on which it will count."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,14 +8,8 @@ import pytest
 from netdissect.cli import run
 from netdissect.config import DissectConfig, Execution, RunRequest
 from netdissect.process import early_compiler
-from netdissect.process.early_compiler import EarlyCompiler, LoopTypes
 
 COUNTING, PERMUTATIONS = "netdissect.scoring.kernel", "netdissect.scoring.statistics.permutation_kernel"
-
-
-def request(device: str = "cpu", engine: Any = "auto") -> RunRequest:
-    config = DissectConfig(layers="auto", device=device)
-    return RunRequest(network=None, concepts="data", config=config, execution=Execution(engine=engine))
 
 
 @pytest.mark.parametrize(
@@ -37,20 +30,20 @@ def test_loops_of_the_host_are_compiled_early_unless_the_run_counts_on_a_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, engine: Any, gpu: str | None, on_device: bool
 ) -> None:
     compiled: list[str] = []
-
-    def compile_early(shares: list[list[LoopTypes]]) -> list[EarlyCompiler]:
-        compiled.extend(loop.__module__ for share in shares for loop, _ in share)
-        return []
-
     monkeypatch.setattr(run, "DEVICE_FILES", tmp_path)
-    monkeypatch.setattr(early_compiler, "compile_early", compile_early)
+    monkeypatch.setattr(
+        early_compiler,
+        "compile_early",
+        lambda shares: compiled.extend(loop.__module__ for share in shares for loop, _ in share),
+    )
     if gpu is not None:
         (tmp_path / gpu).touch()
-    run._compile_early(request(device, engine))
+    run._compile_early(
+        RunRequest(
+            network=None,
+            concepts="data",
+            config=DissectConfig(layers="auto", device=device),
+            execution=Execution(engine=engine),
+        )
+    )
     assert (COUNTING in compiled, PERMUTATIONS in compiled) == (not on_device, True)
-
-
-def test_a_run_knows_the_processes_that_compile_its_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    processes = [SimpleNamespace(pid=None), SimpleNamespace(pid=12)]  # the first has ended
-    monkeypatch.setattr(early_compiler, "compile_early", lambda _: processes)
-    assert run._compile_early(request()) == [12]

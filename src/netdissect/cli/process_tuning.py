@@ -4,9 +4,8 @@ import ctypes
 import gc
 import os
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Parameters of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -42,28 +41,6 @@ def tune_openmp() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
-
-
-def share_processors(processes: Sequence[int]) -> None:
-    """Let OpenMP threads sleep at once until these child processes end.
-
-    Notes
-    -----
-    While other processes compile, a thread waits for others that have no processor. GNU OpenMP spins 100 times instead
-    of `SPINS` as long as there are more OpenMP threads than processors: an idle thread keeps a second team of them.
-    To spin less in the whole run made one of 960 images 5 % longer.
-    """
-    if processes:
-        threading.Thread(target=_keep_threads, args=(processes,), daemon=True).start()
-
-
-def _keep_threads(processes: Sequence[int]) -> None:
-    import torch
-
-    torch.zeros(2**20).add_(1)  # large enough for a loop in parallel, which starts the team; it ends with this thread
-    for process in processes:
-        with suppress(ChildProcessError):  # it has ended
-            os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from netdissect.cli.generators.segmenter_options import (
     typed_segmenter,
 )
 from netdissect.cli.networks import TrustOption
-from netdissect.cli.process_tuning import freeze_gc, share_processors
+from netdissect.cli.process_tuning import freeze_gc
 from netdissect.cli_options import Typed, with_options
 from netdissect.config import REPORTED_QUANTILES, SMALL_DATA, RunRequest
 from netdissect.config_fields import Values
@@ -89,9 +89,8 @@ def run(
     if samples is not None:
         typed = _with_samples(typed, out)
     request = _request(typed, config, trust_network=trust_network)
-    compilers = _compile_early(request)
+    _compile_early(request)
     network = _load(request)
-    share_processors(compilers)
     if samples is not None and named is not None:
         _write_samples(network, request, samples, named)
     options: dict[str, Any] = {"out": out, "execution": request.execution}
@@ -272,15 +271,14 @@ def _repeated(typed: Typed[RunRequest], path: Path, *, trust_network: bool) -> V
     return saved.model_dump(exclude={"schema_version", "digest"})
 
 
-def _compile_early(request: RunRequest) -> list[int]:
-    """Compile the loops of the run, if it is the first, while the network and the data are loaded, in processes."""
+def _compile_early(request: RunRequest) -> None:
+    """Compile the loops of the run, if it is the first, while the network and the data are loaded."""
     with freeze_gc():
         from netdissect.dissect.default_loops import default_loops
         from netdissect.process.early_compiler import compile_early
 
         statistics, permutes = request.config.statistics, bool(request.config.permutations)
-        started = compile_early(default_loops(statistics, permutes=permutes, on_device=_counts_on_device(request)))
-        return [process.pid for process in started if process.pid is not None]
+        compile_early(default_loops(statistics, permutes=permutes, on_device=_counts_on_device(request)))
 
 
 def _counts_on_device(request: RunRequest) -> bool:
