@@ -504,6 +504,28 @@ def test_a_second_process_is_refused_with_the_name_of_the_first_until_that_is_ki
         run_asserts.assert_same_run(dissect(build(), broden, config=SETTINGS, out=tmp_path / "run"), unbroken)
 
 
+def test_the_time_of_a_stage_is_that_of_its_latest_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(work_dir.time, "monotonic", lambda: now)
+
+    def save(work: WorkDir, stage: str, seconds: float) -> None:
+        nonlocal now
+        with work.timed(stage):
+            work.load(stage)
+            now += seconds
+            work.save(stage, lambda: {"batches": np.array(1)}, now=True)
+
+    with WorkDir(tmp_path / "run", {}) as work:
+        save(work, "thresholds", 100)
+        save(work, "counting", 10)
+    with WorkDir(tmp_path / "run", {}) as work:
+        save(work, "thresholds", 40)  # lost activations were computed again; stopped before counting
+    with WorkDir(tmp_path / "run", {}) as work:
+        save(work, "thresholds", 1)
+        save(work, "counting", 2)
+        assert work.seconds == {"thresholds": 141, "counting": 12}
+
+
 def test_a_finished_run_is_read_while_its_folder_is_held(broden: Path, tmp_path: Path, unbroken: Result) -> None:
     dissect(build(), broden, config=SETTINGS, out=tmp_path / "run")
     (tmp_path / "run" / "work").mkdir()

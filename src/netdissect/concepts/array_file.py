@@ -1,4 +1,4 @@
-"""The array of a NumPy file of others, which runs no code of theirs."""
+"""Read arrays from NumPy files of others without running code."""
 
 from pathlib import Path
 from tokenize import TokenError

@@ -50,7 +50,7 @@ from netdissect.scoring.statistics.holdout import is_held_out
 
 Arrays = dict[str, npt.NDArray[Any]]
 COUNTED_IMAGES = 32
-"""Images whose stored activations are counted together: as many as labels are read ahead, and one batch more."""
+"""Images whose stored activations are counted together; the labels of as many are read meanwhile."""
 COUNTED_BYTES = 2**26
 """Most memory that these may take."""
 AnyCounter = IoUCounter | TorchIoUCounter
@@ -199,7 +199,8 @@ class TwoPass:
                     name: threads.submit(self._count, batch, parts, name, counters[name], range_maps[name])
                     for name in counters
                 }
-                following = _take(labels, len(batch.rows))  # while the layers are counted
+                # While the layers are counted. All batches have as many images, but for the last, which has the rest.
+                following = _take(labels, len(batch.rows))
                 for image in of_batch:
                     concept_totals.update(image)
                 counted = {name: count.result() for name, count in counts.items()}

@@ -12,6 +12,7 @@ from netdissect.scoring.detectors import passes
 from netdissect.scoring.statistics.multiple_testing import SIGNIFICANT
 
 MOST_DIGITS = 17
+ROUNDING_DIGITS = 12  # of a mean of shares: the smallest change of one pixel in a million images is larger
 
 
 def iou_text(iou: float, min_iou: float | None = None, rule: Rule = "top-label", *, digits: int = 3) -> str:
@@ -50,11 +51,14 @@ def p_text(value: float) -> str:
 def change_text(share: float) -> str:
     """Format a change of a share in percentage points, with more digits where rounding would make it 0.
 
-    >>> change_text(0.0123), change_text(-0.00001), change_text(0.0), change_text(-0.0)
+    A mean of shares of which the sum is 0 is a rounding error, some 1e-17.
+
+    >>> change_text(0.0123), change_text(-0.00001), change_text(0.0), change_text(-5e-17)
     ('+1.23', '-0.001', '0.00', '0.00')
     """
-    text = decisive_text(100 * share + 0.0, "2f", lambda shown: (shown > 0) - (shown < 0))
-    return f"+{text}" if share > 0 else text
+    points = 100 * round(share, ROUNDING_DIGITS) + 0.0
+    text = decisive_text(points, "2f", lambda shown: (shown > 0) - (shown < 0))
+    return f"+{text}" if points > 0 else text
 
 
 def decisive_text(value: float, form: str, holds: Callable[[float], object]) -> str:

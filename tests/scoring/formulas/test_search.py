@@ -17,9 +17,9 @@ from netdissect.scoring.formulas import (
     LabelSetTable,
     ScoredFormula,
     SearchOptions,
+    SearchStoppedError,
 )
 from netdissect.scoring.formulas.branch_and_bound import Branches
-from netdissect.scoring.formulas.search import SearchStoppedError
 from netdissect.scoring.formulas.unit_counts import UnitCounts
 
 SEEDS = st.integers(0, 2**31)

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self, TypeVar
@@ -25,7 +25,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_WEIGHTS = 10**9  # bytes of the weights of the bootstrap
-FIRST_PAUSE, LAST_PAUSE = 0.0005, 0.05  # seconds
+PATIENCE = 0.05
+"""Seconds until Ctrl-C is seen."""
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -229,10 +230,8 @@ def _result(search: Future[R]) -> R:
     """Wait for a search, so that Ctrl-C ends it.
 
     polars handles SIGINT by a handler after which the system goes on to wait for a lock, as in ``Future.result``: the
-    interruption came when the search was done, for five concepts after half a minute. A sleep is always interrupted.
+    interruption came when the search was done, for five concepts after half a minute. A short wait sees it.
     """
-    pause = FIRST_PAUSE
-    while not search.done():
-        time.sleep(pause)
-        pause = min(2 * pause, LAST_PAUSE)
+    while not wait([search], PATIENCE).done:
+        pass
     return search.result()

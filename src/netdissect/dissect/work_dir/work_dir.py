@@ -116,7 +116,7 @@ class WorkDir:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the wall time of the block to `seconds`, and log its end."""
+        """Time a stage, once in a process, and log its end."""
         self._begins[stage] = time.monotonic()
         yield
         self._ends[stage] = time.monotonic()
@@ -174,7 +174,9 @@ class WorkDir:
                 f"{path} is damaged ({error}). Remove this file and run the same command again: the stage "
                 f"{stage!r} starts again, everything else is kept."
             ) from error
-        self._earlier |= json.loads(str(arrays.pop("seconds")))
+        # The checkpoint of another stage may be older, where the activations of this one were lost and computed again.
+        for earlier, seconds in json.loads(str(arrays.pop("seconds"))).items():
+            self._earlier[earlier] = max(seconds, self._earlier.get(earlier, 0.0))
         self.log.event("resumed", stage=stage, batches=int(arrays["batches"]))
         return arrays
 

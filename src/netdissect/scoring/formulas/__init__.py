@@ -12,7 +12,13 @@ Sources: Mu and Andreas 2020 :cite:p:`mu2020compositional` (the formulas, the be
 from netdissect.scoring.formulas.active_rows import ActiveRows
 from netdissect.scoring.formulas.formula import Formula
 from netdissect.scoring.formulas.label_set_table import LabelSetTable
-from netdissect.scoring.formulas.search import FormulaResult, FormulaSearch, ScoredFormula, SearchOptions
+from netdissect.scoring.formulas.search import (
+    FormulaResult,
+    FormulaSearch,
+    ScoredFormula,
+    SearchOptions,
+    SearchStoppedError,
+)
 
 __all__ = [
     "ActiveRows",
@@ -22,4 +28,5 @@ __all__ = [
     "LabelSetTable",
     "ScoredFormula",
     "SearchOptions",
+    "SearchStoppedError",
 ]

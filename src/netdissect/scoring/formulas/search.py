@@ -152,7 +152,7 @@ class FormulaSearch:
         return UnitSearch(self, active).result()
 
     def stop(self) -> None:
-        """End the searches that other threads run: each raises `SearchStoppedError` before its next compiled loop."""
+        """End all searches, also later ones: each raises `SearchStoppedError` before its next compiled loop."""
         self._stopped = True
 
     @property
