@@ -515,12 +515,12 @@ def test_the_time_of_a_stage_is_that_of_its_latest_checkpoint(tmp_path: Path, mo
             now += seconds
             work.save(stage, lambda: {"batches": np.array(1)}, now=True)
 
-    with WorkDir(tmp_path / "run", {}) as work:
+    with WorkDir(tmp_path / "run", {}, every=30.0) as work:
         save(work, "thresholds", 100)
         save(work, "counting", 10)
-    with WorkDir(tmp_path / "run", {}) as work:
+    with WorkDir(tmp_path / "run", {}, every=30.0) as work:
         save(work, "thresholds", 40)  # lost activations were computed again; stopped before counting
-    with WorkDir(tmp_path / "run", {}) as work:
+    with WorkDir(tmp_path / "run", {}, every=30.0) as work:
         save(work, "thresholds", 1)
         save(work, "counting", 2)
         assert work.seconds == {"thresholds": 141, "counting": 12}
