@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self, TypeVar
@@ -25,8 +25,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_WEIGHTS = 10**9  # bytes of the weights of the bootstrap
-PATIENCE = 0.05
-"""Seconds until Ctrl-C is seen."""
+PAUSE = 0.005
+"""Seconds until the end of a search is seen."""
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -230,8 +230,9 @@ def _result(search: Future[R]) -> R:
     """Wait for a search, so that Ctrl-C ends it.
 
     polars handles SIGINT by a handler after which the system goes on to wait for a lock, as in ``Future.result``: the
-    interruption came when the search was done, for five concepts after half a minute. A short wait sees it.
+    interruption came when the search was done, for five concepts after half a minute. A sleep is always interrupted,
+    and takes no lock, for which Ctrl-C would be delayed.
     """
-    while not wait([search], PATIENCE).done:
-        pass
+    while not search.done():
+        time.sleep(PAUSE)
     return search.result()
